@@ -1,0 +1,52 @@
+"""Which recipes are tried, and how the choice among them is made."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from equipoise.config.section import Section
+
+LayerChoice = Literal["first", "spread", "last"]
+Precision = Literal["fp32", "bf16", "int8", "int8_dynamic"]
+EngineName = Literal["torch", "onnxruntime", "openvino"]
+Objective = Literal[
+    "metric", "robustness", "calibration", "latency_p99_ms", "serving_usd_per_1k", "bytes"
+]
+
+
+class SearchConfig(Section):
+    """The space and the sampler; every combination that an engine cannot do is left out."""
+
+    trials: int = Field(16, ge=1, description="Candidates to measure, those of an earlier try included.")
+    time_limit_s: float | None = Field(
+        None, gt=0, description="Start no further trial after this many seconds."
+    )
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    objectives: tuple[Objective, ...] = Field(
+        ("metric", "robustness", "latency_p99_ms", "serving_usd_per_1k"),
+        min_length=2,
+        description="What the frontier is drawn over.",
+    )
+    depths: tuple[int, ...] = Field(
+        (1, 2, 3), min_length=1, description="Student depths in layers; the teacher's own is always in."
+    )
+    layers: tuple[LayerChoice, ...] = Field(
+        ("first", "spread"), min_length=1, description="Which of the teacher's layers a student takes."
+    )
+    engines: tuple[EngineName, ...] = Field(("torch", "onnxruntime", "openvino"), min_length=1)
+    precisions: tuple[Precision, ...] = Field(
+        ("fp32", "bf16", "int8", "int8_dynamic"), min_length=1
+    )
+
+
+class ConstraintsConfig(Section):
+    """What the choice must meet; the cheapest candidate that does is chosen."""
+
+    max_drop: float | None = Field(
+        0.01, ge=0, le=1, description="Largest loss of the task metric against the teacher (0.01 = 1 point)."
+    )
+    p99_ms: float | None = Field(None, gt=0, description="Latency at batch 1, 99th percentile.")
+    max_usd_month: float | None = Field(None, gt=0, description="Serving dollars a month.")
+    max_mb: float | None = Field(None, gt=0, description="Size on disk, in MB of 10^6 bytes.")

@@ -1,0 +1,41 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openvino
+
+from equipoise.tasks import Arrays
+
+MODEL_FILE = "model.xml"
+
+
+class OpenVinoEngine:
+    """One compiled model and its request."""
+
+    def __init__(self, compiled: openvino.CompiledModel) -> None:
+        self.request = compiled.create_infer_request()
+
+    def run(self, inputs: Arrays) -> Arrays:
+        results = self.request.infer(inputs, share_inputs=True)
+        return {"logits": results[0].copy()}
+
+
+def open_model(folder: Path, precision: str, threads: int) -> OpenVinoEngine:
+    """Load `model.xml` and `model.bin`, mapped into memory.
+
+    The inference precision is always stated: left alone, OpenVINO runs bf16 wherever the CPU has
+    AMX, and the same bundle would answer differently on different machines.
+    """
+    compiled = openvino.Core().compile_model(
+        str(folder / MODEL_FILE),
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        },
+    )
+    return OpenVinoEngine(compiled)

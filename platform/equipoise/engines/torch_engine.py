@@ -1,0 +1,37 @@
+"""PyTorch eager: the reference that every other engine is held against."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from equipoise.tasks import Arrays
+
+# Nothing is ever fetched when a bundle is opened.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+class TorchEngine:
+    """A transformers model in eager mode."""
+
+    def __init__(self, model: torch.nn.Module, threads: int) -> None:
+        self.model = model.eval()
+        torch.set_num_threads(threads)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        with torch.inference_mode():
+            outputs = self.model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        return {"logits": outputs.logits.float().numpy()}
+
+
+def open_model(folder: Path, precision: str, threads: int) -> TorchEngine:
+    """Load `config.json` and `model.safetensors`; precision is fp32 or bf16."""
+    from transformers import AutoModelForSequenceClassification
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, use_safetensors=True
+    )
+    return TorchEngine(model, threads)

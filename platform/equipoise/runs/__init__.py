@@ -1,0 +1,25 @@
+"""The run folder and the records it holds."""
+
+from equipoise.runs.folder import RunFolder
+from equipoise.runs.records import (
+    Agreement,
+    Candidate,
+    CostTerms,
+    Figure,
+    LedgerLine,
+    Quality,
+    Recipe,
+    Speed,
+)
+
+__all__ = [
+    "Agreement",
+    "Candidate",
+    "CostTerms",
+    "Figure",
+    "LedgerLine",
+    "Quality",
+    "Recipe",
+    "RunFolder",
+    "Speed",
+]

@@ -1,0 +1,160 @@
+"""The records that stages exchange and run folders hold: plain, frozen, JSON in and out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """A frozen record. Unknown keys are ignored, so that newer folders stay readable."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Figure(Record):
+    """A measured value with its 95% interval and the number of rows or timings behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int = Field(ge=1)
+
+
+class CostTerms(Record):
+    """The four terms of a candidate's life, in dollars over the horizon at the stated traffic.
+
+    `replicas` serve `rps` requests a second; `serving_usd_per_1k` is their price (idle time
+    included) over the requests, `total_usd_per_1k` adds every other term.
+    """
+
+    rps: float
+    horizon_months: float
+    replicas: int
+    compute_training_usd: float
+    compute_search_usd: float
+    compute_serving_usd: float
+    storage_usd: float
+    data_usd: float
+    maintenance_usd: float
+    serving_usd_per_1k: float
+    total_usd_per_1k: float
+    serving_usd_month: float
+
+    @property
+    def compute_usd(self) -> float:
+        """Training, search and serving together."""
+        return self.compute_training_usd + self.compute_search_usd + self.compute_serving_usd
+
+    @property
+    def total_usd(self) -> float:
+        """All four terms."""
+        return self.compute_usd + self.storage_usd + self.data_usd + self.maintenance_usd
+
+
+class Quality(Record):
+    """What a model is worth, on one split."""
+
+    metric_name: str
+    metric: Figure
+    macro_f1: Figure
+    robustness: Figure | None = None
+    """Metric on corrupted input as a share of the clean figure on the same rows."""
+    worst_corruption: str | None = None
+    worst_corruption_metric: float | None = None
+    corruptions: dict[str, float] = {}
+    gap: float | None = None
+    """Metric on training rows minus metric on this split."""
+    calibration_error: Figure
+    temperature: float = 1.0
+
+
+class Speed(Record):
+    """What a model takes, on one pinned thread, tokenizer included, at the data's own lengths."""
+
+    latency_p50_ms: Figure
+    latency_p99_ms: Figure
+    throughput_rps: Figure
+    batch_size: int
+    threads: int
+
+
+class Agreement(Record):
+    """An exported model against its torch original, and against itself in other batches."""
+
+    max_logit_difference: float
+    changed_labels: float
+    """Share of rows whose label differs from the torch original's."""
+    neighbour_changes: float
+    """Share of rows whose label differs between batch 1 and a shuffled batch."""
+    rows: int
+
+
+class Recipe(Record):
+    """How a candidate is made from the teacher; its hash names it."""
+
+    depth: int
+    layers: tuple[int, ...]
+    """The teacher's layers that are kept, counted from 0."""
+    distilled: bool
+    engine: str
+    precision: str
+
+    @property
+    def structure(self) -> str:
+        """Short name of the structure, such as `2 layers (0,5)`."""
+        return f"{self.depth} layers ({','.join(map(str, self.layers))})"
+
+    @property
+    def label(self) -> str:
+        """Short name of the whole recipe."""
+        return f"{self.structure} {self.precision} {self.engine}"
+
+
+class Candidate(Record):
+    """One measured and priced recipe: `candidates/<recipe_hash>.json`."""
+
+    recipe_hash: str
+    recipe: Recipe
+    is_teacher: bool = False
+    eligible: bool
+    rejection: str | None = None
+    quality: Quality
+    speed: Speed
+    agreement: Agreement
+    cost: CostTerms
+    bytes: int
+    parameters: int
+    metric_drop: Figure
+    """The teacher's metric minus this one's, paired by row."""
+    hardware: dict[str, Any]
+    seed: int
+    revision: str
+    seconds: dict[str, float] = {}
+    """Wall seconds by phase: train, export, quality, speed."""
+
+
+class LedgerLine(Record):
+    """One metered quantity (the column names follow FOCUS).
+
+    `kind` is `node` for a node's start-to-stop period and `usage` for what ran on it.
+    """
+
+    run_id: str
+    kind: Literal["usage", "node"]
+    component: str
+    """training, search, evaluation, serving, pipeline, storage."""
+    charge_class: Literal["workload", "idle", "overhead"]
+    resource: str
+    """Node type of the price book, or a storage class."""
+    quantity: float
+    unit: str
+    """`core-seconds`, `node-seconds` or `GB-months`."""
+    list_unit_price: float
+    effective_unit_price: float
+    billed_cost_usd: float
+    period_start: str
+    """ISO 8601, UTC."""
+    period_end: str
+    detail: str = ""

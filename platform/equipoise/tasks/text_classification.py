@@ -1,0 +1,117 @@
+"""Text classification: one label a text (BERT family)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from equipoise.errors import BundleError
+from equipoise.tasks.task import Arrays
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+class TextClassification:
+    """Encodes with the Rust tokenizer alone, so that a replica needs neither transformers nor torch.
+
+    Args:
+        tokenizer: a fast tokenizer; its padding and truncation are set here.
+        labels: label names in the order of the logits.
+        max_length: longest input in tokens.
+        temperature: divides the logits before the softmax; fitted on validation.
+        inputs: names of the arrays that the model takes.
+    """
+
+    name: ClassVar[str] = "text_classification"
+    metric_name: ClassVar[str] = "accuracy"
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        labels: Sequence[str],
+        max_length: int,
+        temperature: float = 1.0,
+        inputs: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids"),
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.labels = tuple(labels)
+        self.max_length = max_length
+        self.temperature = temperature
+        self.inputs = tuple(inputs)
+        tokenizer.enable_truncation(max_length)
+        if tokenizer.padding is None:
+            pad = tokenizer.token_to_id("[PAD]")
+            tokenizer.enable_padding(pad_id=pad or 0, pad_token="[PAD]")
+        else:
+            tokenizer.enable_padding(
+                pad_id=tokenizer.padding["pad_id"], pad_token=tokenizer.padding["pad_token"]
+            )
+
+    @classmethod
+    def load(cls, folder: Path, description: dict[str, Any]) -> TextClassification:
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+            return cls(
+                tokenizer,
+                description["labels"],
+                description["max_length"],
+                description["temperature"],
+                description["inputs"],
+            )
+        except KeyError as error:
+            raise BundleError(f"task entry lacks {error}", where=str(folder)) from error
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "labels": list(self.labels),
+            "max_length": self.max_length,
+            "temperature": self.temperature,
+            "inputs": list(self.inputs),
+        }
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save(str(folder / TOKENIZER_FILE))
+
+    def encode(self, inputs: Sequence[str]) -> Arrays:
+        """Texts to int64 arrays of shape (batch, longest)."""
+        encodings = self.tokenizer.encode_batch_fast(list(inputs))
+        arrays: Arrays = {"input_ids": np.array([e.ids for e in encodings], dtype=np.int64)}
+        if "attention_mask" in self.inputs:
+            arrays["attention_mask"] = np.array(
+                [e.attention_mask for e in encodings], dtype=np.int64
+            )
+        if "token_type_ids" in self.inputs:
+            arrays["token_type_ids"] = np.array([e.type_ids for e in encodings], dtype=np.int64)
+        return arrays
+
+    def lengths(self, inputs: Sequence[str]) -> NDArray[np.int64]:
+        """Tokens of each text, special ones included; shape (batch,)."""
+        encodings = self.tokenizer.encode_batch_fast(list(inputs))
+        return np.array([sum(e.attention_mask) for e in encodings], dtype=np.int64)
+
+    def decode(self, outputs: Arrays) -> list[dict[str, Any]]:
+        """Logits of shape (batch, labels) to labels with calibrated scores."""
+        scores = softmax(outputs["logits"] / self.temperature)
+        best = scores.argmax(axis=1)
+        return [
+            {
+                "label": self.labels[index],
+                "score": float(row[index]),
+                "scores": dict(zip(self.labels, row.tolist(), strict=True)),
+            }
+            for index, row in zip(best.tolist(), scores, strict=True)
+        ]
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Row-wise softmax of logits of shape (rows, labels), in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    result: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return result
