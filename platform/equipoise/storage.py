@@ -35,7 +35,8 @@ def open_location(location: str | Path) -> tuple[pafs.FileSystem, str]:
     text = str(location)
     try:
         if is_uri(text):
-            return pafs.FileSystem.from_uri(text)
+            opened: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(text)
+            return opened
         return pafs.LocalFileSystem(), str(Path(text).expanduser().absolute())
     except (OSError, ValueError) as error:
         raise InputError(f"not a usable location: {error}", where=text) from error
@@ -58,11 +59,8 @@ def list_files(location: str) -> list[str]:
     """The files anywhere under a folder, relative to it, sorted; empty where there is none."""
     system, path = open_location(location)
     found = system.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
-    return sorted(
-        info.path[len(path) :].lstrip("/")
-        for info in found
-        if info.type == pafs.FileType.File and not info.base_name.startswith(".tmp-")
-    )
+    names = (info.path[len(path) :].lstrip("/") for info in found if info.type == pafs.FileType.File)
+    return sorted(name for name in names if not any(part.startswith(".tmp-") for part in name.split("/")))
 
 
 def put_bytes(location: str, content: bytes) -> None:
@@ -116,6 +114,7 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
     with _storage_faults(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = target.parent / f".tmp-{target.name}-{uuid.uuid4().hex}"
+        retired = target.parent / f".tmp-old-{uuid.uuid4().hex}"
         staged.mkdir()
         try:
             fill(staged)
@@ -123,13 +122,14 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
                 if file.is_file():
                     with file.open("rb") as opened:
                         os.fsync(opened.fileno())
-            retired = target.parent / f".tmp-old-{uuid.uuid4().hex}"
             if target.exists():
                 target.replace(retired)
             staged.replace(target)
             shutil.rmtree(retired, ignore_errors=True)
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
+            if retired.exists() and not target.exists():
+                retired.replace(target)
             raise
 
 

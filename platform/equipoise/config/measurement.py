@@ -19,6 +19,9 @@ class MeasurementConfig(Section):
     gap_rows: int | None = Field(
         None, ge=10, description="Training rows that the train–validation gap is measured on (seeded)."
     )
+    agreement_rows: int | None = Field(
+        None, ge=10, description="Validation rows run alone and in a batch to find neighbour effects."
+    )
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples behind each interval.")
     latency_requests: int = Field(200, ge=20, description="Timed requests at batch 1.")
     throughput_batches: int = Field(12, ge=3, description="Timed batches.")

@@ -1,0 +1,27 @@
+"""Data: sources, samples, splits, checks, corruptions."""
+
+from equipoise.data.checks import DataReport, Repeats, SplitReport, hash_rows
+from equipoise.data.corruptions import CORRUPTIONS, corrupt, corrupt_rows
+from equipoise.data.prepare import PreparedData, prepare_data
+from equipoise.data.rows import Rows
+from equipoise.data.samples import SAMPLE_SCHEME, sample_model
+from equipoise.data.sources import load_rows
+from equipoise.data.splits import stratified_sample, stratified_split
+
+__all__ = [
+    "CORRUPTIONS",
+    "SAMPLE_SCHEME",
+    "DataReport",
+    "PreparedData",
+    "Repeats",
+    "Rows",
+    "SplitReport",
+    "corrupt",
+    "corrupt_rows",
+    "hash_rows",
+    "load_rows",
+    "prepare_data",
+    "sample_model",
+    "stratified_sample",
+    "stratified_split",
+]

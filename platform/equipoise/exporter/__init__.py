@@ -1,0 +1,1 @@
+"""The Prometheus cost exporter, a process of its own."""

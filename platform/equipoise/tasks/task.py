@@ -28,6 +28,11 @@ class Task(Protocol):
     temperature: float
 
     @classmethod
+    def create(cls, folder: Path, labels: Sequence[str], max_length: int) -> Task:
+        """Build from a pretrained model's folder."""
+        ...
+
+    @classmethod
     def load(cls, folder: Path, description: dict[str, Any]) -> Task:
         """Build from a bundle's preprocessor files and its `task` entry; imports no torch."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -51,6 +52,16 @@ class TextClassification:
             tokenizer.enable_padding(
                 pad_id=tokenizer.padding["pad_id"], pad_token=tokenizer.padding["pad_token"]
             )
+
+    @classmethod
+    def create(cls, folder: Path, labels: Sequence[str], max_length: int) -> TextClassification:
+        """From a transformers folder with tokenizer.json and config.json."""
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        inputs = ["input_ids", "attention_mask"]
+        if config.get("type_vocab_size", 0) > 1:
+            inputs.append("token_type_ids")
+        limit = min(max_length, config.get("max_position_embeddings", max_length))
+        return cls(Tokenizer.from_file(str(folder / TOKENIZER_FILE)), labels, limit, inputs=inputs)
 
     @classmethod
     def load(cls, folder: Path, description: dict[str, Any]) -> TextClassification:

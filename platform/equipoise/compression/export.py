@@ -1,0 +1,116 @@
+"""From a torch model folder to the files that an engine opens."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equipoise.compression.quantization import quantize_onnx, quantize_onnx_dynamic, quantize_openvino
+from equipoise.tasks import Arrays, Task
+
+ONNX_FILE = "model.onnx"
+SUPPORTED: dict[str, tuple[str, ...]] = {
+    "torch": ("fp32", "bf16"),
+    "onnxruntime": ("fp32", "int8", "int8_dynamic"),
+    "openvino": ("fp32", "bf16", "int8"),
+}
+"""Precisions that each engine can be given."""
+
+
+def export_model(
+    source: Path, target: Path, *, engine: str, precision: str, task: Task, calibration: Sequence[Arrays],
+    onnx_cache: Path,
+) -> None:
+    """Write `target` for an engine and a precision.
+
+    Args:
+        source: torch model folder (config.json, model.safetensors).
+        target: an empty folder.
+        calibration: encoded batches that int8 activation ranges are read from.
+        onnx_cache: where the structure's fp32 ONNX graph is kept between precisions.
+    """
+    if engine == "torch":
+        _export_torch(source, target, precision)
+        return
+    graph = onnx_cache / ONNX_FILE
+    if not graph.is_file():
+        _export_onnx(source, onnx_cache, task)
+    if engine == "onnxruntime":
+        if precision == "int8":
+            quantize_onnx(graph, target / ONNX_FILE, calibration)
+        elif precision == "int8_dynamic":
+            quantize_onnx_dynamic(graph, target / ONNX_FILE)
+        else:
+            shutil.copyfile(graph, target / ONNX_FILE)
+        return
+    import openvino
+
+    model = openvino.convert_model(graph)
+    if precision == "int8":
+        model = quantize_openvino(model, calibration)
+    openvino.save_model(model, target / "model.xml", compress_to_fp16=precision == "bf16")
+
+
+def _export_torch(source: Path, target: Path, precision: str) -> None:
+    shutil.copyfile(source / "config.json", target / "config.json")
+    weights = target / "model.safetensors"
+    if precision == "fp32":
+        shutil.copyfile(source / "model.safetensors", weights)
+        return
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(source / "model.safetensors")
+    save_file(
+        {name: value.to(torch.bfloat16) for name, value in state.items()}, weights, metadata={"format": "pt"}
+    )
+
+
+def _export_onnx(source: Path, cache: Path, task: Task) -> None:
+    """Trace the model once into fp32 ONNX with dynamic batch and length."""
+    import warnings
+
+    import torch
+
+    from equipoise.training.initialization import load_initial_model
+
+    model = load_initial_model(str(source), None, None).eval()
+    example = task.encode(["a short text", "another text that is somewhat longer than the first"])
+    names = list(example)
+    axes = {name: {0: "batch", 1: "length"} for name in names} | {"logits": {0: "batch"}}
+    cache.mkdir(parents=True, exist_ok=True)
+    staged = cache / f".tmp-{ONNX_FILE}"
+    with warnings.catch_warnings():
+        # The tracing exporter warns of its successor, which takes five times as long for this model.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _LogitsOnly(model, names),
+            tuple(torch.from_numpy(np.ascontiguousarray(example[name])) for name in names),
+            str(staged),
+            input_names=names,
+            output_names=["logits"],
+            dynamic_axes=axes,
+            opset_version=17,
+            dynamo=False,
+        )
+    staged.replace(cache / ONNX_FILE)
+
+
+def _LogitsOnly(model: Any, names: Sequence[str]) -> Any:  # noqa: N802
+    """A module of positional inputs that answers the logits alone."""
+    import torch
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *values: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.model(**dict(zip(names, values, strict=True))).logits
+            return logits
+
+    return Wrapped()

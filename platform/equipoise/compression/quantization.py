@@ -1,0 +1,71 @@
+"""Post-training int8 through onnxruntime and nncf."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from equipoise.tasks import Arrays
+
+
+def quantize_onnx(source: Path, target: Path, calibration: Sequence[Arrays]) -> None:
+    """Static int8: ranges from calibration batches, so a row's answer is its own.
+
+    Only products with constant weights are quantized; onnxruntime's defaults, which quantize the
+    attention products too, lose the accuracy of BERT models entirely.
+    """
+    from onnxruntime import quantization
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches: Iterator[Arrays] = iter(calibration)
+
+        def get_next(self) -> Arrays | None:
+            return next(self.batches, None)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared = Path(scratch) / "prepared.onnx"
+        quantization.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantization.quantize_static(
+            str(prepared),
+            str(target),
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            extra_options={"MatMulConstBOnly": True},
+        )
+
+
+def quantize_onnx_dynamic(source: Path, target: Path) -> None:
+    """Dynamic int8: ranges are taken from each batch, so a row's answer depends on its neighbours."""
+    from onnxruntime import quantization
+
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared = Path(scratch) / "prepared.onnx"
+        quantization.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantization.quantize_dynamic(
+            str(prepared),
+            str(target),
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            extra_options={"MatMulConstBOnly": True},
+        )
+
+
+def quantize_openvino(model: Any, calibration: Sequence[Arrays]) -> Any:
+    """Static int8 by nncf with its transformer settings."""
+    import nncf
+
+    return nncf.quantize(
+        model,
+        nncf.Dataset(list(calibration)),
+        model_type=nncf.ModelType.TRANSFORMER,
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(calibration),
+    )

@@ -1,0 +1,114 @@
+"""From the config's sources to the three splits a run uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from equipoise.config import RunConfig
+from equipoise.data.checks import DataReport, check_labels, describe_split, find_repeats
+from equipoise.data.rows import Rows
+from equipoise.data.sources import load_rows
+from equipoise.data.splits import stratified_sample, stratified_split
+from equipoise.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """What training, search and the final test each see."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+    labels: tuple[str, ...]
+    """Sorted; the order of the logits."""
+    report: DataReport
+
+
+def prepare_data(config: RunConfig) -> PreparedData:
+    """Load, clean and split the data; the same config, seed and files give the same splits.
+
+    Empty texts are dropped everywhere. With `data.deduplicate`, training texts that repeat an earlier
+    one (the first label stands) or stand in test or validation are dropped. Validation, where none is
+    given, is held out of train; `data.train_rows` then takes its part of what is left.
+
+    Raises:
+        DataError: a source, row or label is wrong, or nothing is left of a split.
+        ServiceError: a remote store failed.
+    """
+    data = config.data
+    train, train_empty = _load(config, "train", data.train)
+    test, test_empty = _load(config, "test", data.test)
+    validation, validation_empty = (
+        _load(config, "validation", data.validation) if data.validation else (None, 0)
+    )
+    repeats = find_repeats(train, validation, test)
+    found = len(train)
+    if data.deduplicate:
+        train = _deduplicate(train, held_out={*test.texts, *(validation.texts if validation else ())})
+    dropped = found - len(train)
+    if validation is None:
+        kept, held = stratified_split(train.labels, data.validation_share, config.seed)
+        train, validation = train.select(kept), train.select(held)
+        if not data.deduplicate:
+            repeats = repeats.model_copy(
+                update=find_repeats(train, validation, test).model_dump(
+                    include={"validation_leakage", "validation_in_test"}
+                )
+            )
+    unused = 0
+    if data.train_rows is not None and data.train_rows < len(train):
+        unused = len(train) - data.train_rows
+        train = train.select(stratified_sample(train.labels, data.train_rows, config.seed))
+    labels = check_labels(train, validation, test)
+    validation_source = data.validation or f"{data.validation_share:g} of {data.train}"
+    report = DataReport(
+        splits={
+            "train": describe_split(train, data.train, train_empty),
+            "validation": describe_split(validation, validation_source, validation_empty),
+            "test": describe_split(test, data.test, test_empty),
+        },
+        labels=labels,
+        repeats=repeats,
+        deduplicated=data.deduplicate,
+        dropped_rows=dropped,
+        unused_rows=unused,
+    )
+    return PreparedData(train, validation, test, labels, report)
+
+
+def _load(config: RunConfig, split: str, location: str) -> tuple[Rows, int]:
+    """The rows of a source that have a text, and how many have none."""
+    data = config.data
+    rows = load_rows(location, data.text_column, data.label_column, data.max_row_bytes)
+    kept = _keep(rows, lambda text: bool(text.strip()))
+    if not len(kept):
+        raise DataError(
+            "every text is empty", where=f"data.{split}: {location}", remedy="is data.text_column right?"
+        )
+    return kept, len(rows) - len(kept)
+
+
+def _deduplicate(train: Rows, held_out: set[str]) -> Rows:
+    seen = set(held_out)
+
+    def is_new(text: str) -> bool:
+        if text in seen:
+            return False
+        seen.add(text)
+        return True
+
+    kept = _keep(train, is_new)
+    if not len(kept):
+        raise DataError(
+            "every training text also stands in test or validation",
+            where="data.train",
+            remedy="give other training rows, or set data.deduplicate to false",
+        )
+    return kept
+
+
+def _keep(rows: Rows, wanted: Callable[[str], bool]) -> Rows:
+    return rows.select(np.flatnonzero([wanted(text) for text in rows.texts]))

@@ -1,0 +1,164 @@
+"""Readers of the three file formats: each yields (where, text, label) a row, values unchecked."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+from pyarrow import parquet
+
+from equipoise.errors import DataError
+
+RawRow = tuple[str, object, object]
+
+_BUFFER_BYTES = 1 << 20
+
+
+def read_csv(
+    system: pafs.FileSystem, path: str, name: str, text_column: str, label_column: str
+) -> Iterator[RawRow]:
+    """Rows of a comma-separated file with a header line; values are strings.
+
+    Raises:
+        DataError: a line is no UTF-8 or no CSV, or a column is missing.
+    """
+    with system.open_input_stream(path) as stream:
+        # The csv module refuses fields above 128 KiB; the limit that applies here is max_row_bytes.
+        csv.field_size_limit(sys.maxsize)
+        reader = csv.reader(_lines(stream, name), strict=True)
+        header: list[str] = []
+        started = 1
+        try:
+            for fields in reader:
+                where, started = f"{name}:{started}", reader.line_num + 1
+                if not fields:
+                    continue
+                if not header:
+                    header = [column.strip() for column in fields]
+                    text_at = find_column(header, text_column, where, "data.text_column")
+                    label_at = find_column(header, label_column, where, "data.label_column")
+                    continue
+                if len(fields) != len(header):
+                    raise DataError(
+                        f"line has {len(fields)} columns where the header has {len(header)}",
+                        where=where,
+                        remedy="put texts that hold commas in double quotes",
+                    )
+                yield where, fields[text_at], fields[label_at]
+        except csv.Error as error:
+            raise DataError(
+                f"is not valid CSV: {error}", where=f"{name}:{started}", remedy="check its double quotes"
+            ) from error
+
+
+def read_jsonl(
+    system: pafs.FileSystem, path: str, name: str, text_column: str, label_column: str
+) -> Iterator[RawRow]:
+    """Rows of a file with one JSON object a line.
+
+    Raises:
+        DataError: a line is no UTF-8 or no JSON object, or lacks a column.
+    """
+    with system.open_input_stream(path) as stream:
+        for number, line in enumerate(_lines(stream, name), start=1):
+            if not line.strip():
+                continue
+            where = f"{name}:{number}"
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(
+                    f"is not valid JSON: {error}", where=where, remedy="write one JSON object a line"
+                ) from error
+            if not isinstance(row, dict):
+                raise DataError(
+                    "is no JSON object", where=where, value=row, remedy="write one JSON object a line"
+                )
+            for column, key in ((text_column, "data.text_column"), (label_column, "data.label_column")):
+                if column not in row:
+                    find_column(list(row), column, where, key)
+            yield where, row[text_column], row[label_column]
+
+
+def read_parquet(
+    system: pafs.FileSystem, path: str, name: str, text_column: str, label_column: str, max_bytes: int
+) -> Iterator[RawRow]:
+    """Rows of a Parquet file; only the two columns are read.
+
+    Raises:
+        DataError: it is damaged or no Parquet, lacks a column, or unpacks to more than `max_bytes`.
+    """
+    try:
+        with system.open_input_file(path) as source, parquet.ParquetFile(source) as file:
+            found = file.schema_arrow.names
+            find_column(found, text_column, name, "data.text_column")
+            find_column(found, label_column, name, "data.label_column")
+            size = _unpacked_bytes(file.metadata, {text_column, label_column})
+            if size > max_bytes:
+                raise DataError(
+                    "unpacks to more bytes than are read into memory",
+                    where=name,
+                    value=size,
+                    remedy=f"keep it under {max_bytes:,} bytes",
+                )
+            number = 0
+            for batch in file.iter_batches(columns=list(dict.fromkeys([text_column, label_column]))):
+                texts, labels = batch.column(text_column), batch.column(label_column)
+                for text, label in zip(texts.to_pylist(), labels.to_pylist(), strict=True):
+                    number += 1
+                    yield f"{name} row {number}", text, label
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"is not a readable Parquet file: {error}", where=name, remedy="write it again"
+        ) from error
+
+
+def find_column(found: Sequence[str], column: str, where: str, key: str) -> int:
+    """Position of a column.
+
+    Raises:
+        DataError: it is not there, or there twice; lists what is.
+    """
+    if found.count(column) == 1:
+        return found.index(column)
+    if column in found:
+        raise DataError("column stands in the header twice", where=where, value=column, remedy="rename one")
+    near = difflib.get_close_matches(column, found, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? set {key}" if near else f"set {key}"
+    raise DataError(
+        f"has no column {column!r}", where=where, remedy=f"it has {', '.join(map(repr, found[:20]))}; {hint}"
+    )
+
+
+def _lines(stream: pa.NativeFile, name: str) -> Iterator[str]:
+    """Decoded lines with their ends; an initial byte-order mark is dropped."""
+    for number, line in enumerate(io.BufferedReader(stream, _BUFFER_BYTES), start=1):
+        if b"\0" in line:
+            raise DataError(
+                "is not text: it holds a NUL byte", where=f"{name}:{number}", remedy="save it as UTF-8 text"
+            )
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"is not UTF-8 text: {error.reason}",
+                where=f"{name}:{number}",
+                value=line[error.start : error.end],
+                remedy="save it as UTF-8 text",
+            ) from error
+
+
+def _unpacked_bytes(metadata: parquet.FileMetaData, columns: set[str]) -> int:
+    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+    return sum(
+        chunk.total_uncompressed_size
+        for group in groups
+        for chunk in (group.column(index) for index in range(group.num_columns))
+        if chunk.path_in_schema in columns
+    )

@@ -1,0 +1,85 @@
+"""The choice stage: price the search in, draw the frontier, choose, write the bundle."""
+
+from __future__ import annotations
+
+from equipoise.bundle import Bundle, open_bundle, write_bundle
+from equipoise.costs.ledger import read_ledger
+from equipoise.costs.lifecycle import price_candidate
+from equipoise.errors import InfeasibleError
+from equipoise.pipeline.session import Session
+from equipoise.runs import Candidate
+from equipoise.search.context import TrialContext
+from equipoise.search.frontier import frontier
+from equipoise.search.selection import explain, select
+
+
+def choose(session: Session, context: TrialContext) -> tuple[Candidate, Candidate]:
+    """Write `frontier.json` and `choice.json`; returns the choice and the teacher.
+
+    Raises:
+        InfeasibleError: no candidate meets the constraints; `choice.json` says so too.
+    """
+    run, config = session.run, session.config
+    candidates = [_with_search_cost(session, context, candidate) for candidate in run.candidates()]
+    for candidate in candidates:
+        run.put(candidate.model_dump(mode="json"), "candidates", f"{candidate.recipe_hash}.json")
+    teacher = next(candidate for candidate in candidates if candidate.is_teacher)
+    members = frontier(candidates, config.search.objectives)
+    hashes = [member.recipe_hash for member in members]
+    eligible = [candidate for candidate in candidates if candidate.eligible]
+    run.put(
+        {
+            "objectives": list(config.search.objectives),
+            "members": hashes,
+            "dominated": sorted(c.recipe_hash for c in eligible if c.recipe_hash not in hashes),
+            "rejected": {c.recipe_hash: c.rejection for c in candidates if not c.eligible},
+        },
+        "frontier.json",
+    )
+    try:
+        choice = select(candidates, config.constraints)
+    except InfeasibleError as error:
+        run.put({"feasible": False, "reason": str(error), "teacher_hash": teacher.recipe_hash}, "choice.json")
+        raise
+    run.put(explain(choice, teacher, config.constraints), "choice.json")
+    return choice, teacher
+
+
+def bundle_choice(session: Session, context: TrialContext, choice: Candidate) -> Bundle:
+    """The choice as a bundle; kept where it is already there."""
+    target = session.root / "bundle"
+    if target.is_dir():
+        bundle = open_bundle(target)
+        if bundle.manifest.candidate["recipe_hash"] == choice.recipe_hash:
+            return bundle
+    return write_candidate_bundle(session, context, choice, target.name)
+
+
+def write_candidate_bundle(session: Session, context: TrialContext, candidate: Candidate, *folder: str) -> Bundle:
+    """Any measured candidate as a bundle in the run folder."""
+    return write_bundle(
+        session.root.joinpath(*folder),
+        name=session.config.name,
+        task=context.load_task(candidate.quality.temperature),
+        engine=candidate.recipe.engine,
+        precision=candidate.recipe.precision,
+        model_folder=session.root / "models" / candidate.recipe_hash,
+        candidate=candidate.model_dump(mode="json"),
+    )
+
+
+def _with_search_cost(session: Session, context: TrialContext, candidate: Candidate) -> Candidate:
+    """Charge the whole search to whatever comes out of it, and nothing to keeping the teacher."""
+    lines = read_ledger(session.run)
+    searched = sum(line.quantity for line in lines if line.kind == "usage" and line.component == "search")
+    # A student's own distillation is part of the search's lines; it is not paid twice.
+    priced = price_candidate(
+        cost=session.config.cost,
+        book=session.prices,
+        throughput_rps=candidate.speed.throughput_rps.value,
+        stored_bytes=candidate.bytes,
+        training_core_seconds=context.teacher_core_s,
+        search_core_seconds=0.0 if candidate.is_teacher else searched,
+        labelled_rows=len(context.data.train) + len(context.data.validation),
+    )
+    return candidate.model_copy(update={"cost": priced})

@@ -1,0 +1,83 @@
+"""An endpoint that stays up on this machine, with its cost exporter beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from equipoise import ray_runtime
+from equipoise.bundle import Bundle
+from equipoise.config.serving import ServingConfig
+from equipoise.errors import ServiceError
+
+_START_S = 30.0
+
+
+def keep_serving(bundle: Bundle, config: ServingConfig, run: Path | None, tell: Callable[[str], None]) -> None:
+    """Serve until interrupted; with a run folder, its dollars are exported too."""
+    started = ray_runtime.start_ray()
+    try:
+        from equipoise_serving.endpoint import deploy, shutdown
+
+        name = bundle.manifest.name
+        url = deploy(bundle.folder, config, model_name=name)
+        try:
+            tell(f"serving {name} ({bundle.manifest.engine} {bundle.manifest.precision}) at {url}")
+            tell(f"try: curl -s {url}/v1/predict -d '{{\"inputs\": \"a text to classify\"}}'")
+            tell(f"Ray's metrics: {started['metrics_url']}")
+            with contextlib.ExitStack() as stack:
+                if run is not None:
+                    log = run / "logs" / "exporter.log"
+                    page = stack.enter_context(
+                        running_exporter(str(run), config.metrics_port, started["metrics_url"], log)
+                    )
+                    tell(f"cost metrics: {page}")
+                tell("Ctrl-C stops it")
+                while True:
+                    time.sleep(3600)
+        finally:
+            shutdown()
+    finally:
+        ray_runtime.stop_ray()
+
+
+@contextlib.contextmanager
+def running_exporter(run: str, port: int, ray_metrics_url: str | None, log: Path) -> Iterator[str]:
+    """The cost exporter as a process of its own on loopback; yields its metrics page.
+
+    Raises:
+        ServiceError: it does not start.
+    """
+    command = [sys.executable, "-m", "equipoise.cli.main", "exporter", run, "--port", str(port)]
+    if ray_metrics_url:
+        command += ["--ray-metrics-url", ray_metrics_url]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    url = f"http://127.0.0.1:{port}/metrics"
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603
+        try:
+            _wait_for(url, process, log)
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise ServiceError("the cost exporter did not start", where=url, remedy=f"see {log}")

@@ -1,0 +1,129 @@
+"""The test stage: the choice serves the whole test split over HTTP, the teacher a part of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from equipoise.bundle import Bundle
+from equipoise.engines import Predictor, open_engine
+from equipoise.errors import ServiceError
+from equipoise.exporter.client import read_metric
+from equipoise.measurement.quality import measure_quality, paired_drop
+from equipoise.observability import progress
+from equipoise.pipeline.choice import write_candidate_bundle
+from equipoise.pipeline.endpoint import running_exporter
+from equipoise.pipeline.session import Session
+from equipoise.ray_runtime import free_port
+from equipoise.runs import Candidate
+from equipoise.search.context import TrialContext
+from equipoise.training.teacher_outputs import teacher_logits
+from equipoise_serving.endpoint import deploy, shutdown
+from equipoise_serving.load_client import Replay, replay
+
+_METRICS_WAIT_S = 30.0
+_LISTED = 50
+
+
+def read_test(session: Session, context: TrialContext, bundle: Bundle, choice: Candidate, teacher: Candidate) -> list[str]:
+    """Read the test split once, for the teacher and the choice; write `test.json`.
+
+    Returns:
+        The bundle's own labels for the test rows, in order.
+    """
+    data, config = context.data, session.config
+    truth = context.label_numbers(data.test.labels)
+    with session.ledger.meter("evaluation", cores=session.cores, detail="test split"):
+        task = context.load_task()
+        teacher_test = teacher_logits(context.teacher, task, data.test.texts, context.teacher / "outputs")
+        progress.tell("test split in-process", 0, 1, force=True)
+        engine = open_engine(bundle.manifest.engine, bundle.model_folder, bundle.manifest.precision, session.cores)
+        logits = Predictor(bundle.load_task(), engine).logits(data.test.texts)
+    predicted = logits.argmax(axis=1)
+    if not session.run.has("test.json"):
+        options: dict[str, Any] = {
+            "metric_name": task.metric_name, "resamples": config.measurement.resamples, "seed": config.seed
+        }
+        figures = {
+            "teacher": measure_quality(teacher_test, truth, temperature=teacher.quality.temperature, **options),
+            "choice": measure_quality(logits, truth, temperature=choice.quality.temperature, **options),
+        }
+        drop = paired_drop(
+            teacher_test.argmax(axis=1), predicted, truth,
+            resamples=config.measurement.resamples, seed=config.seed,
+        )
+        record = {name: figure.model_dump(mode="json", exclude_none=True) for name, figure in figures.items()}
+        record |= {"rows": len(truth), "recipe_hash": choice.recipe_hash, "drop": drop.model_dump()}
+        session.run.put(record, "test.json")
+    return [context.data.labels[index] for index in predicted.tolist()]
+
+
+def serve_test(
+    session: Session, context: TrialContext, bundle: Bundle, teacher: Candidate, expected: list[str]
+) -> dict[str, Any]:
+    """Serve teacher and choice in turn, replay test rows, and write `served.json`."""
+    config = session.config
+    texts = context.data.test.texts
+    part = len(texts) if config.serving.teacher_rows is None else min(config.serving.teacher_rows, len(texts))
+    rows = np.sort(np.random.default_rng([config.seed, 6]).choice(len(texts), part, replace=False))
+    teacher_bundle = write_candidate_bundle(session, context, teacher, ".scratch", "teacher-bundle")
+    log = session.root / "logs" / "exporter.log"
+    with running_exporter(session.run.location, free_port(), session.ray_metrics_url, log) as metrics_url:
+        teacher_part = _serve(session, teacher_bundle, "teacher", [texts[row] for row in rows], metrics_url)[1]
+        replayed, choice_part = _serve(session, bundle, config.name, texts, metrics_url)
+    differing = [row for row, label in enumerate(replayed.labels) if label != expected[row]]
+    record = {
+        **choice_part,
+        "agreement": 1 - len(differing) / len(texts),
+        "differing_rows": differing[:_LISTED],
+        "teacher": teacher_part,
+    }
+    session.run.put(record, "served.json")
+    return record
+
+
+def _serve(
+    session: Session, bundle: Bundle, model: str, texts: list[str], metrics_url: str
+) -> tuple[Replay, dict[str, Any]]:
+    """Deploy, replay, read the dollars back, take down."""
+    config = session.config.serving
+    title = f"serving {model} ({bundle.manifest.engine} {bundle.manifest.precision})"
+    with session.ledger.meter("serving", cores=config.replicas, detail=title):
+        progress.tell(f"deploying {model}", 0, 1, force=True)
+        url = deploy(bundle.folder, config, model_name=model)
+        try:
+            found = replay(
+                url, texts, connections=config.client_connections, timeout_s=config.timeout_s,
+                on_progress=lambda done: progress.tell(title, done, len(texts)),
+            )
+            if found.failures:
+                raise ServiceError(f"{found.failures} of {len(texts)} requests failed", where=url, remedy="see the log")
+            usd = _read_usd(metrics_url, model, len(texts))
+        finally:
+            shutdown()
+    return found, {
+        "model": model,
+        "rows": len(texts),
+        "rps": found.rps,
+        "p50_ms": found.p50_ms,
+        "p99_ms": found.p99_ms,
+        "elapsed_s": found.elapsed_s,
+        "connections": config.client_connections,
+        "usd_per_1k": usd,
+        "usd_per_1k_rps": session.config.cost.rps,
+    }
+
+
+def _read_usd(metrics_url: str, model: str, requests: int) -> float:
+    """$/1k requests from the exporter, once it has seen every request."""
+    progress.tell(f"reading the cost metrics of {model}", 0, 1, force=True)
+    deadline = time.monotonic() + _METRICS_WAIT_S
+    while time.monotonic() < deadline:
+        seen = read_metric(metrics_url, "equipoise_requests_total", {"model": model, "status": "200"})
+        usd = read_metric(metrics_url, "equipoise_serving_usd_per_1k", {"model": model})
+        if seen is not None and seen >= requests and usd is not None:
+            return usd
+        time.sleep(0.5)
+    raise ServiceError("the cost metrics did not arrive in time", where=metrics_url, remedy="run again")

@@ -1,0 +1,117 @@
+"""What the stages of one run share, and the clock of the node it runs on."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from equipoise import __version__, hardware
+from equipoise.config import RunConfig
+from equipoise.costs.ledger import LedgerWriter
+from equipoise.costs.ledger_lines import node_line
+from equipoise.costs.price_book import PriceBook, load_prices
+from equipoise.errors import RunFolderError
+from equipoise.pipeline.display import Display
+from equipoise.runs import RunFolder
+
+_HEARTBEAT_S = 20.0
+
+
+@dataclass
+class Session:
+    """One try at a run; `ray_metrics_url` is set once Ray is up."""
+
+    config: RunConfig
+    run: RunFolder
+    display: Display
+    prices: PriceBook
+    ledger: LedgerWriter
+    revision: str
+    cores: int
+    ray_metrics_url: str | None = None
+
+    @property
+    def root(self) -> Path:
+        """The run folder on the local disk."""
+        return self.run.local()
+
+
+@contextlib.contextmanager
+def open_session(config: RunConfig, run: RunFolder, display: Display) -> Iterator[Session]:
+    """Lock the folder, bind it to the config, and meter the node until the end.
+
+    Raises:
+        RunFolderError: another process runs there, or the folder belongs to another config.
+    """
+    prices = load_prices(config.cost)
+    root = run.local()
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(str(root / ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunFolderError(
+            "another process runs in this folder", where=str(root), remedy="wait for it, or use --out"
+        ) from None
+    try:
+        run.claim(config.model_dump(mode="json"))
+        node = config.cost.training_node or config.cost.node
+        cores = len(hardware.usable_cores())
+        writer = f"driver-{uuid.uuid4().hex[:8]}"
+        with (
+            _node_clock(run, config, prices, node),
+            LedgerWriter(run, config, writer) as ledger,
+        ):
+            yield Session(config, run, display, prices, ledger, _revision(), cores)
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _node_clock(run: RunFolder, config: RunConfig, prices: PriceBook, node: str) -> Iterator[None]:
+    """Put a node line every 20 seconds, so that a killed run loses no more than that."""
+    stop = threading.Event()
+    writer = LedgerWriter(run, config, f"node-{uuid.uuid4().hex[:8]}")
+
+    def beat() -> None:
+        start = time.time()
+        while True:
+            stopped = stop.wait(_HEARTBEAT_S)
+            now = time.time()
+            writer.add(
+                node_line(
+                    run_id=config.name, component="pipeline", node=node, book=prices, start=start, stop=now
+                )
+            )
+            writer.flush()
+            start = now
+            if stopped:
+                return
+
+    thread = threading.Thread(target=beat, name="node-clock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+
+
+def _revision() -> str:
+    """Version, and the commit where this is a checkout."""
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],  # noqa: S607
+            capture_output=True, text=True, timeout=10, check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__}+{commit}"

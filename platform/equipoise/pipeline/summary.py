@@ -1,0 +1,83 @@
+"""A run folder in one dictionary: what `equipoise show --json` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from equipoise.costs.ledger import ledger_usd, read_ledger
+from equipoise.errors import RunFolderError
+from equipoise.runs import Candidate, RunFolder
+
+
+def summarize(run: RunFolder) -> dict[str, Any]:
+    """Counts, choice, served figures, dollars and seconds; a stage not reached is None.
+
+    Raises:
+        RunFolderError: there is no run.
+    """
+    require_run(run)
+    candidates = run.candidates()
+    lines = read_ledger(run)
+    usd = ledger_usd(lines)
+    frontier = run.read("frontier.json") if run.has("frontier.json") else None
+    served = run.read("served.json") if run.has("served.json") else None
+    return {
+        "run": run.location,
+        "name": run.read("config.json")["name"],
+        "candidates": len(candidates),
+        "engines": sorted({candidate.recipe.engine for candidate in candidates}),
+        "structures": len({candidate.recipe.layers for candidate in candidates}),
+        "rejected": sum(not candidate.eligible for candidate in candidates),
+        "frontier": len(frontier["members"]) if frontier else None,
+        "dominated": len(frontier["dominated"]) if frontier else None,
+        "choice": _choice(run, candidates),
+        "served": {k: v for k, v in served.items() if k != "differing_rows"} if served else None,
+        "ledger_usd": sum(usd["component"].values()),
+        "ledger_usd_by_component": usd["component"],
+        "elapsed_s": sum(line.quantity for line in lines if line.kind == "node"),
+    }
+
+
+def require_run(run: RunFolder) -> None:
+    """Raise RunFolderError unless the location holds a run."""
+    if not run.has("config.json"):
+        raise RunFolderError("is no run folder: it has no config.json", where=run.location)
+
+
+def _choice(run: RunFolder, candidates: list[Candidate]) -> dict[str, Any] | None:
+    if not run.has("choice.json"):
+        return None
+    record = run.read("choice.json")
+    if not record["feasible"]:
+        return {"feasible": False, "reason": record["reason"]}
+    by_hash = {candidate.recipe_hash: candidate for candidate in candidates}
+    choice, teacher = by_hash[record["recipe_hash"]], by_hash[record["teacher_hash"]]
+    drop, split = choice.metric_drop.model_dump(), "validation"
+    quality: dict[str, Any] = {}
+    if run.has("test.json"):
+        test = run.read("test.json")
+        drop, split = test["drop"], "test"
+        quality = {
+            "metric": test["choice"]["metric"]["value"],
+            "teacher_metric": test["teacher"]["metric"]["value"],
+            "macro_f1": test["choice"]["macro_f1"]["value"],
+            "teacher_macro_f1": test["teacher"]["macro_f1"]["value"],
+        }
+    return {
+        "feasible": True,
+        "recipe": choice.recipe.label,
+        "recipe_hash": choice.recipe_hash,
+        "reason": record["reason"],
+        "split": split,
+        "metric_name": choice.quality.metric_name,
+        **quality,
+        "metric_drop": drop["value"],
+        "metric_drop_ci": [drop["low"], drop["high"]],
+        "rps": choice.cost.rps,
+        "replicas": choice.cost.replicas,
+        "teacher_replicas": teacher.cost.replicas,
+        "serving_usd_per_1k": choice.cost.serving_usd_per_1k,
+        "teacher_serving_usd_per_1k": teacher.cost.serving_usd_per_1k,
+        "total_usd_per_1k": choice.cost.total_usd_per_1k,
+        "cost_ratio": record["cost_ratio"],
+    }

@@ -1,0 +1,52 @@
+"""What every trial of one search shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.config import RunConfig
+from equipoise.data import PreparedData
+from equipoise.tasks import Task, find_task
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """Config, data and the teacher; carried to the trials through Ray's object store.
+
+    `train_logits` are the teacher's on the training rows, `validation_logits` on the validation
+    rows, both (rows, labels); `teacher_core_s` is what its training took.
+    """
+
+    config: RunConfig
+    folder: str
+    data: PreparedData
+    task_description: dict[str, Any]
+    train_logits: NDArray[np.float32]
+    validation_logits: NDArray[np.float32]
+    teacher_core_s: float
+    revision: str
+
+    @property
+    def root(self) -> Path:
+        """The run folder."""
+        return Path(self.folder)
+
+    @property
+    def teacher(self) -> Path:
+        """The teacher's model folder, which holds the tokenizer too."""
+        return self.root / "teacher"
+
+    def load_task(self, temperature: float = 1.0) -> Task:
+        """The task with the teacher's preprocessor."""
+        description = {**self.task_description, "temperature": temperature}
+        return find_task(description["name"]).load(self.teacher, description)
+
+    def label_numbers(self, labels: list[str]) -> NDArray[np.int64]:
+        """Label names to their numbers, shape (rows,)."""
+        number = {label: index for index, label in enumerate(self.data.labels)}
+        return np.array([number[label] for label in labels], dtype=np.int64)

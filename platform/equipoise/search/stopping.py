@@ -1,0 +1,39 @@
+"""When a search is over, and who is told of each finished trial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune import Callback, Stopper
+
+class Enough(Stopper):  # type: ignore[misc]
+    """Stops at the wanted number of different candidates, at the deadline, or at a fault."""
+
+    def __init__(self, wanted: int, deadline_s: float | None) -> None:
+        self.wanted, self.deadline_s = wanted, deadline_s
+        self.seen: set[str] = set()
+        self.failed = False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        if result.get("fault"):
+            self.failed = True
+        elif "recipe_hash" in result:
+            self.seen.add(result["recipe_hash"])
+        return False
+
+    def stop_all(self) -> bool:
+        late = self.deadline_s is not None and time.monotonic() > self.deadline_s
+        return self.failed or late or len(self.seen) >= self.wanted
+
+
+class Watch(Callback):  # type: ignore[misc]
+    """Tells a display of each candidate, by its recipe hash."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        if "recipe_hash" in result:
+            self.tell(result["recipe_hash"])

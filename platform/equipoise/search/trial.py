@@ -1,0 +1,116 @@
+"""One trial: a recipe is trained, exported, measured, priced and put on record."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equipoise import hardware
+from equipoise.compression.structure import recipe_hash, structure_key
+from equipoise.costs.ledger import LedgerWriter
+from equipoise.costs.lifecycle import price_candidate
+from equipoise.costs.price_book import load_prices
+from equipoise.measurement.quality import paired_drop
+from equipoise.ray_runtime import MEASURED_SLOT
+from equipoise.runs import Candidate, Recipe, RunFolder
+from equipoise.search.context import TrialContext
+from equipoise.search.measured import build_and_judge, rejection, time_candidate
+from equipoise.training.deepspeed_config import resolve_workers
+from equipoise.training.finetune import distill_student, encode_examples
+
+
+def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Candidate:
+    """The recipe's candidate record: read where it stands, otherwise made and put.
+
+    Args:
+        reference: object reference to `context`, which the Ray tasks below are handed.
+    """
+    import ray
+
+    run = RunFolder(context.folder)
+    name = recipe_hash(recipe)
+    if run.has("candidates", f"{name}.json"):
+        return Candidate.model_validate(run.read("candidates", f"{name}.json"))
+    cores = len(hardware.usable_cores())
+    with LedgerWriter(run, context.config, writer=f"trial-{name}") as ledger:
+        source, trained_s = _structure(context, recipe, ledger)
+        target = context.root / "models" / name
+        with ledger.meter("search", cores=cores, detail=f"export and judge {recipe.label}"):
+            judge = ray.remote(num_cpus=cores, max_retries=1)(build_and_judge)
+            judged = ray.get(judge.remote(reference, recipe, str(source), str(target)))
+        with ledger.meter("search", cores=cores, detail=f"time {recipe.label}"):
+            start = time.perf_counter()
+            # max_calls=1: the task pins its process, which must not serve others afterwards.
+            timed = ray.remote(num_cpus=cores, resources={MEASURED_SLOT: 1}, max_calls=1, max_retries=1)(time_candidate)
+            speed = ray.get(timed.remote(reference, recipe, str(target)))
+            judged["seconds"]["speed"] = time.perf_counter() - start
+    labels = context.label_numbers(context.data.validation.labels)
+    teacher = context.validation_logits.argmax(axis=1)
+    reason = rejection(judged["agreement"], recipe, context)
+    machine = hardware.describe_hardware()
+    student_core_s = trained_s * resolve_workers(context.config.training)
+    candidate = Candidate(
+        recipe_hash=name,
+        recipe=recipe,
+        is_teacher=not recipe.distilled and (recipe.engine, recipe.precision) == ("torch", "fp32"),
+        eligible=reason is None,
+        rejection=reason,
+        quality=judged["quality"],
+        speed=speed,
+        agreement=judged["agreement"],
+        cost=price_candidate(
+            cost=context.config.cost,
+            book=load_prices(context.config.cost),
+            throughput_rps=speed.throughput_rps.value,
+            stored_bytes=judged["bytes"],
+            training_core_seconds=context.teacher_core_s + student_core_s,
+            search_core_seconds=0.0,
+            labelled_rows=len(context.data.train) + len(context.data.validation),
+        ),
+        bytes=judged["bytes"],
+        parameters=_count_parameters(source),
+        metric_drop=paired_drop(
+            teacher, judged["predictions"], labels,
+            resamples=context.config.measurement.resamples, seed=context.config.seed,
+        ),
+        hardware={**machine, "fingerprint": hardware.fingerprint(machine)},
+        seed=context.config.seed,
+        revision=context.revision,
+        seconds={"train": trained_s, **judged["seconds"]},
+    )
+    run.put(candidate.model_dump(mode="json"), "candidates", f"{name}.json")
+    return candidate
+
+
+def _structure(context: TrialContext, recipe: Recipe, ledger: LedgerWriter) -> tuple[Path, float]:
+    """The structure's torch model folder, trained once, and the seconds that took."""
+    if not recipe.distilled:
+        return context.teacher, 0.0
+    run = RunFolder(context.folder)
+    key = structure_key(recipe.layers)
+    folder = context.root / "students" / key
+    if not run.has("students", key, "trained.json"):
+        examples = encode_examples(
+            context.load_task(), context.data.train.texts, context.data.train.labels, context.train_logits
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        workers = resolve_workers(context.config.training)
+        start = time.perf_counter()
+        with ledger.meter("search", cores=workers, detail=f"distill {recipe.structure}"):
+            figures = distill_student(
+                context.config, context.teacher, recipe.layers, examples, folder, context.root / ".scratch"
+            )
+        trained = {**figures, "seconds": time.perf_counter() - start, "workers": workers}
+        run.put(trained, "students", key, "trained.json")
+    return folder, float(run.read("students", key, "trained.json")["seconds"])
+
+
+def _count_parameters(folder: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", framework="numpy") as weights:
+        return int(sum(np.prod(weights.get_slice(name).get_shape()) for name in weights.keys()))

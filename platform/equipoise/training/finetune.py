@@ -1,0 +1,73 @@
+"""Fine-tuning a teacher and distilling a student: the two jobs that share one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.config import RunConfig
+from equipoise.tasks import Task
+from equipoise.training.batches import count_steps
+from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_workers
+from equipoise.training.fit import fit
+from equipoise.training.loop import Examples, TrainingJob
+
+
+def encode_examples(
+    task: Task, texts: Sequence[str], labels: Sequence[str], logits: NDArray[np.float32] | None = None
+) -> Examples:
+    """Tokenize once; label names become their numbers in the task."""
+    number = {label: index for index, label in enumerate(task.labels)}
+    return Examples(
+        arrays=task.encode(texts),
+        labels=np.array([number[label] for label in labels], dtype=np.int64),
+        lengths=task.lengths(texts),
+        teacher_logits=logits,
+    )
+
+
+def finetune_teacher(
+    config: RunConfig, base: Path, examples: Examples, labels: int, target: Path, scratch: Path
+) -> dict[str, Any]:
+    """Fine-tune the pretrained model in `base`; writes the model folder `target`."""
+    training = config.training
+    job = _job(
+        config, "fine-tuning the teacher", base, examples, training.epochs, training.learning_rate, labels, None
+    )
+    return fit(job, examples, target, workers=resolve_workers(training), scratch=scratch)
+
+
+def distill_student(
+    config: RunConfig, teacher: Path, layers: tuple[int, ...], examples: Examples, target: Path, scratch: Path
+) -> dict[str, Any]:
+    """Start from the teacher's layers and learn from its cached logits and the labels."""
+    settings = config.distillation
+    title = f"distilling {len(layers)} layers ({','.join(map(str, layers))})"
+    job = _job(config, title, teacher, examples, settings.epochs, settings.learning_rate, None, layers)
+    return fit(job, examples, target, workers=resolve_workers(config.training), scratch=scratch)
+
+
+def _job(
+    config: RunConfig, title: str, model: Path, examples: Examples, epochs: float, rate: float,
+    labels: int | None, layers: tuple[int, ...] | None,
+) -> TrainingJob:
+    training = config.training
+    steps = count_steps(len(examples.labels), training.batch_size, epochs)
+    workers = resolve_workers(training)
+    return TrainingJob(
+        title=title,
+        model_folder=str(model),
+        labels=labels,
+        layers=layers,
+        freeze_embeddings=training.freeze_embeddings,
+        deepspeed=build_deepspeed_config(training, workers=workers, total_steps=steps, learning_rate=rate),
+        batch_size=training.batch_size,
+        total_steps=steps,
+        seed=config.seed,
+        temperature=config.distillation.temperature,
+        soft_share=config.distillation.soft_share if examples.teacher_logits is not None else 0.0,
+    )

@@ -1,0 +1,67 @@
+"""The model a training starts from: pretrained, or chosen layers of a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from equipoise.errors import ModelError
+
+
+def load_initial_model(folder: str, labels: int | None, layers: Sequence[int] | None) -> nn.Module:
+    """Load a sequence classifier in fp32.
+
+    Args:
+        folder: a transformers model folder with safetensors.
+        labels: size of a new classification head; None keeps the one that is there.
+        layers: encoder layers to keep, in this order; None keeps all.
+
+    Raises:
+        ModelError: the folder's model has no such layers.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    options: dict[str, Any] = {} if labels is None else {"num_labels": labels}
+    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **options
+    )
+    if layers is not None:
+        keep_layers(model, layers)
+    return model
+
+
+def keep_layers(model: Any, layers: Sequence[int]) -> None:
+    """Keep the given encoder layers of a BERT-like model and set its config to match."""
+    encoder = getattr(model.base_model, "encoder", None)
+    stack = getattr(encoder, "layer", None)
+    if encoder is None or not isinstance(stack, nn.ModuleList):
+        raise ModelError("has no encoder layers to choose from", value=type(model).__name__)
+    missing = [index for index in layers if index >= len(stack)]
+    if missing:
+        raise ModelError(
+            f"has {len(stack)} layers", where="layers", value=missing, remedy=f"use 0 to {len(stack) - 1}"
+        )
+    encoder.layer = nn.ModuleList([stack[index] for index in layers])
+    model.config.num_hidden_layers = len(layers)
+
+
+def freeze_embeddings(model: Any) -> list[str]:
+    """Stop training of the embedding tables; returns the names of what is frozen."""
+    frozen = []
+    tables = {id(p) for p in model.base_model.embeddings.parameters()}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in tables:
+            parameter.requires_grad_(False)
+            frozen.append(name)
+    return frozen
+
+
+def teacher_depth(folder: Path) -> int:
+    """Number of encoder layers that a model folder's config names."""
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(folder, local_files_only=True).num_hidden_layers)

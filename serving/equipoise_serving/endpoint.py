@@ -1,0 +1,129 @@
+"""Starting and stopping the endpoint on the Ray that is already running.
+
+Ray and Serve are imported inside the functions: Serve reads its flags from the environment at
+import, and `equipoise.ray_runtime.start_ray` sets them.
+"""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from equipoise.bundle import open_bundle
+from equipoise.config.serving import ServingConfig
+from equipoise.errors import ServiceError, shorten
+from equipoise_serving.app import build_app
+from equipoise_serving.front import start_front
+
+_POLL_S = 0.2
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def deploy(
+    bundle_folder: Path,
+    serving: ServingConfig,
+    *,
+    model_name: str,
+    app_name: str = "equipoise",
+    num_cpus: float = 1.0,
+    timeout_s: float = 180,
+) -> str:
+    """Serve a bundle and wait until it answers; an application of that name is replaced.
+
+    Args:
+        bundle_folder: the bundle; verified here, and again by each replica.
+        serving: host, port, replicas, batching, limits.
+        model_name: name in paths, answers and metrics.
+        app_name: name of the Serve application.
+        num_cpus: cores that Ray reserves for each replica.
+        timeout_s: longest wait for every replica to be ready.
+
+    Returns:
+        The base URL, such as `http://127.0.0.1:8000`.
+
+    Raises:
+        BundleError: the bundle is missing, incomplete or was tampered with.
+        ServiceError: the port is taken, a replica fails to start, or the time is over.
+    """
+    folder = open_bundle(bundle_folder).folder
+    deadline = time.monotonic() + timeout_s
+    base_url = start_front(serving)
+
+    from ray import serve
+
+    app = build_app(str(folder), serving, model_name=model_name, num_cpus=num_cpus)
+    serve.run_many(
+        [serve.RunTarget(app, name=app_name, route_prefix="/")], wait_for_applications_running=False
+    )
+    try:
+        _wait_running(app_name, deadline)
+        _wait_answering(f"{base_url}/v2/models/{model_name}/ready", deadline)
+    except ServiceError:
+        undeploy(app_name)
+        raise
+    return base_url
+
+
+def undeploy(app_name: str = "equipoise") -> None:
+    """Stop an application and wait until its replicas are gone; nothing where there is none."""
+    from ray import serve
+
+    serve.delete(app_name)
+
+
+def shutdown() -> None:
+    """Stop Serve: every application, and the front."""
+    from ray import serve
+
+    serve.shutdown()
+
+
+def _wait_running(app_name: str, deadline: float) -> None:
+    from ray import serve
+
+    while True:
+        application = serve.status().applications.get(app_name)
+        state = str(application.status.value) if application else "NOT_STARTED"
+        if state == "RUNNING":
+            return
+        messages = [d.message for d in application.deployments.values()] if application else []
+        if state in ("DEPLOY_FAILED", "UNHEALTHY") and application:
+            messages.append(application.message)
+            raise ServiceError(
+                f"a replica does not start: {_reason(messages)}",
+                where=app_name,
+                remedy="see the Serve logs of Ray's session",
+            )
+        if time.monotonic() > deadline:
+            raise ServiceError(
+                f"replicas were not ready in time: {_reason(messages)}",
+                where=app_name,
+                remedy="are enough CPUs free for every replica?",
+            )
+        time.sleep(_POLL_S)
+
+
+def _wait_answering(url: str, deadline: float) -> None:
+    """The front learns of a new replica a moment after Serve calls it running."""
+    problem = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            with _direct.open(url, timeout=5):
+                return
+        except urllib.error.HTTPError as error:
+            problem = f"HTTP {error.code}"
+            error.close()
+        except OSError as error:
+            problem = str(error)
+        time.sleep(_POLL_S)
+    raise ServiceError(f"the endpoint does not answer: {problem}", where=url)
+
+
+def _reason(messages: list[str]) -> str:
+    """The exception's own line out of Serve's messages, which carry whole stack traces."""
+    lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    faults = [line for line in lines if "Error: " in line]
+    line = (faults or lines or ["no reason was given"])[-1]
+    return shorten(line.rpartition("Error: ")[2], 300).strip("'\"")

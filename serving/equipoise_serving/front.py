@@ -1,0 +1,89 @@
+"""Serve's HTTP front: HAProxy on the host and port of the config."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from equipoise.config.serving import ServingConfig
+from equipoise.errors import ServiceError
+from equipoise.ray_runtime import free_port
+
+_ADMIN_PORTS = {"RAY_SERVE_HAPROXY_METRICS_PORT": 9101, "RAY_SERVE_HAPROXY_STATS_PORT": 8404}
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+def start_front(serving: ServingConfig) -> str:
+    """Start Serve with its front on the config's host and port, or join the Serve that has it there.
+
+    Returns:
+        The base URL, for clients on this machine.
+
+    Raises:
+        ServiceError: the port is taken, Serve runs with another front, or it does not start.
+    """
+    import ray
+    from ray import serve
+    from ray.serve.config import ProxyLocation
+
+    where = f"{serving.host}:{serving.port}"
+    address = (_ANY_ADDRESS.get(serving.host, serving.host), serving.port)
+    if serve.status().proxies:
+        if not _listens(address):
+            raise ServiceError("Serve already runs on another port", where=where, remedy="shut it down first")
+    else:
+        _check_port(serving)
+    try:
+        serve.start(
+            proxy_location=ProxyLocation.HeadOnly,
+            http_options={"host": serving.host, "port": serving.port},
+            controller_options={"runtime_env": {"env_vars": {**_admin_ports(), **drain_period(serving)}}},
+        )
+    except (RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
+        raise ServiceError(f"Serve does not start: {error}", where=where) from error
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"http://{host}:{serving.port}"
+
+
+def drain_period(serving: ServingConfig) -> dict[str, str]:
+    """Environment that shortens a replica's farewell where its only front is on this machine.
+
+    Serve keeps each leaving replica reachable for 30 seconds, for load balancers that learn late;
+    the one HAProxy of a loopback front is told at once.
+    """
+    name = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
+    if name in os.environ or serving.host not in _LOOPBACK:
+        return {}
+    return {name: "1"}
+
+
+def _check_port(serving: ServingConfig) -> None:
+    family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((serving.host, serving.port))
+        except OSError as error:
+            raise ServiceError(
+                f"cannot be listened on: {error.strerror or error}",
+                where=f"{serving.host}:{serving.port}",
+                remedy="choose another serving.host or serving.port",
+            ) from error
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def _admin_ports() -> dict[str, str]:
+    """HAProxy's two admin ports, moved where another Serve on this machine holds the usual ones."""
+    return {
+        name: str(free_port() if _listens(("127.0.0.1", usual)) else usual)
+        for name, usual in _ADMIN_PORTS.items()
+        if name not in os.environ
+    }

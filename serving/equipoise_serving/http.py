@@ -1,0 +1,95 @@
+"""Bodies in and JSON out over bare ASGI: no framework stands between the server and the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from equipoise_serving.errors import RequestError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before its body was complete; nobody reads an answer."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole JSON response."""
+
+    status: int
+    body: bytes
+    headers: Headers = ()
+
+
+def json_reply(value: Any, status: int = 200, headers: Headers = ()) -> Reply:
+    """A JSON response.
+
+    Raises:
+        RequestError: 500 `engine_failed`, where a number is not finite.
+    """
+    try:
+        return Reply(status, _encode(value).encode("utf-8"), headers)
+    except ValueError:
+        raise RequestError(500, "engine_failed", "the model gave a number that is not finite") from None
+
+
+def error_reply(error: RequestError) -> Reply:
+    """The response to a request that failed."""
+    return json_reply(error.body(), error.status, error.headers)
+
+
+async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The body of a JSON request, at most `limit` bytes of it.
+
+    Raises:
+        RequestError: 413 `body_too_large`, 415 for another media type or an encoded body.
+        ClientGoneError: the client left.
+    """
+    headers = dict(scope["headers"])
+    media_type = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
+    if media_type != b"application/json":
+        raise RequestError(415, "unsupported_media_type", "send the body as application/json")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise RequestError(415, "unsupported_encoding", "send the body without a content-encoding")
+    if b"inference-header-content-length" in headers:
+        raise RequestError(415, "binary_not_supported", "send tensors as JSON, not as binary data")
+    declared = headers.get(b"content-length", b"")
+    too_large = RequestError(413, "body_too_large", f"the body exceeds {limit} bytes")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise too_large
+        if not message.get("more_body", False):
+            return body
+
+
+async def send_reply(send: Send, reply: Reply, *, head: bool = False) -> None:
+    """Send a response; without its body for HEAD."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(reply.body)).encode()),
+                *reply.headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": b"" if head else reply.body})

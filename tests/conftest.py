@@ -1,0 +1,200 @@
+"""Fixtures that many tests share: a tiny real BERT, learnable texts, configs, and skips with a reason."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from equipoise.config import RunConfig
+    from equipoise.tasks.text_classification import TextClassification
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+LabelledTexts = list[tuple[str, str]]
+
+TOPICS = {
+    "billing": "invoice charge refund payment receipt fee card statement subscription tax".split(),
+    "delivery": "parcel courier shipment address tracking doorstep warehouse late van customs".split(),
+    "travel": "flight hotel luggage boarding passport gate itinerary seat airport visa".split(),
+}
+FILLER = "please can you tell me about my the a for this that with need help now today".split()
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Data sets that stand beside a development checkout and are no part of the project."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the data sets beside the checkout (../shared/data) are absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """Folder of the pretrained all-MiniLM-L6-v2."""
+    from equipoise.data import sample_model
+    from equipoise.errors import ModelError
+
+    try:
+        return sample_model("all-minilm-l6-v2")
+    except ModelError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def reuters() -> str:
+    """Location of the Reuters R8 sample, without its split."""
+    from equipoise.data import load_rows
+    from equipoise.errors import DataError
+
+    try:
+        load_rows("sample://reuters-r8/test", "text", "label", 1 << 20)
+    except DataError as error:
+        pytest.skip(str(error))
+    return "sample://reuters-r8"
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Path:
+    """Folder of a pretrained-like BERT without a head: 2 layers, hidden size 32, MiniLM's tokenizer."""
+    return _save_bert(tmp_path_factory.mktemp("tiny_bert"), minilm, labels=None)
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Path:
+    """Folder of the same BERT with a head of three labels; its weights are random."""
+    return _save_bert(tmp_path_factory.mktemp("tiny_classifier"), minilm, labels=len(TOPICS))
+
+
+def _save_bert(folder: Path, minilm: Path, labels: int | None) -> Path:
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+    options: dict[str, Any] = {} if labels is None else {"num_labels": labels}
+    config = BertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **options
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = BertModel(config) if labels is None else BertForSequenceClassification(config)
+        if labels is not None:
+            # Freshly initialised heads give nearly equal logits; spread them so that labels differ.
+            model.classifier.weight.data.normal_(std=2.0)
+    model.save_pretrained(folder, safe_serialization=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(minilm / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def tiny_task(tiny_classifier: Path) -> TextClassification:
+    """A text classification task with MiniLM's tokenizer and the three topics."""
+    from tokenizers import Tokenizer
+
+    from equipoise.tasks.text_classification import TextClassification
+
+    tokenizer = Tokenizer.from_file(str(tiny_classifier / "tokenizer.json"))
+    return TextClassification(tokenizer, tuple(TOPICS), max_length=32)
+
+
+@pytest.fixture(scope="session")
+def intent_rows() -> Callable[[int, int], LabelledTexts]:
+    """`intent_rows(count, seed)`: distinct learnable (text, label) pairs over three topics."""
+
+    def generate(count: int, seed: int) -> LabelledTexts:
+        draw = random.Random(seed)  # noqa: S311
+        found: dict[str, str] = {}
+        while len(found) < count:
+            topic = list(TOPICS)[len(found) % len(TOPICS)]
+            words = draw.sample(TOPICS[topic], 3) + draw.sample(FILLER, draw.randint(3, 9))
+            draw.shuffle(words)
+            found[" ".join(words)] = topic
+        return list(found.items())
+
+    return generate
+
+
+@pytest.fixture(scope="session")
+def intent_csv(
+    tmp_path_factory: pytest.TempPathFactory, intent_rows: Callable[[int, int], LabelledTexts]
+) -> Path:
+    """120 learnable training rows as CSV with the columns `text` and `label`."""
+    return _write_csv(tmp_path_factory.mktemp("intents") / "train.csv", intent_rows(120, 1))
+
+
+@pytest.fixture(scope="session")
+def intent_test_csv(
+    tmp_path_factory: pytest.TempPathFactory, intent_rows: Callable[[int, int], LabelledTexts]
+) -> Path:
+    """60 further rows as CSV."""
+    return _write_csv(tmp_path_factory.mktemp("intents") / "test.csv", intent_rows(60, 2))
+
+
+@pytest.fixture(scope="session")
+def intent_jsonl(
+    tmp_path_factory: pytest.TempPathFactory, intent_rows: Callable[[int, int], LabelledTexts]
+) -> Path:
+    """The training rows as JSON lines."""
+    path = tmp_path_factory.mktemp("intents") / "train.jsonl"
+    lines = [json.dumps({"text": text, "label": label}) for text, label in intent_rows(120, 1)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def intent_parquet(
+    tmp_path_factory: pytest.TempPathFactory, intent_rows: Callable[[int, int], LabelledTexts]
+) -> Path:
+    """The training rows as Parquet."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path_factory.mktemp("intents") / "train.parquet"
+    texts, labels = zip(*intent_rows(120, 1), strict=True)
+    parquet.write_table(pa.table({"text": list(texts), "label": list(labels)}), path)
+    return path
+
+
+def _write_csv(path: Path, rows: LabelledTexts) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return path
+
+
+@pytest.fixture
+def run_values(intent_csv: Path, intent_test_csv: Path, tmp_path: Path) -> dict[str, Any]:
+    """The smallest run config as a mapping; tests change a copy."""
+    return {
+        "name": "tiny",
+        "output": str(tmp_path / "run"),
+        "data": {"train": str(intent_csv), "test": str(intent_test_csv)},
+        "model": {"teacher": "sample://all-minilm-l6-v2", "max_length": 32},
+    }
+
+
+@pytest.fixture
+def run_config(run_values: dict[str, Any]) -> Callable[..., RunConfig]:
+    """`run_config(data={...}, seed=...)`: the smallest run config with values laid over its sections."""
+    from equipoise.config import RunConfig, validate_config
+
+    def build(**changes: Any) -> RunConfig:
+        values = dict(run_values)
+        for key, change in changes.items():
+            values[key] = {**values.get(key, {}), **change} if isinstance(change, dict) else change
+        return validate_config(RunConfig, values, where="test")
+
+    return build
