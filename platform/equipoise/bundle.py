@@ -40,6 +40,12 @@ class BundleManifest(BaseModel):
     """SHA-256 of every other file, by relative path."""
 
 
+class _Header(BaseModel):
+    """What every format of `bundle.json` holds; read first, as a newer one may hold other keys."""
+
+    format: int
+
+
 class Bundle:
     """A verified bundle on a local disk."""
 
@@ -104,15 +110,20 @@ def open_bundle(folder: str | Path) -> Bundle:
     if not file.is_file():
         raise BundleError("is no bundle: it has no bundle.json", where=str(root))
     try:
-        manifest = BundleManifest.model_validate_json(file.read_bytes())
+        content = file.read_bytes()
+        found_format = _Header.model_validate_json(content).format
+        if found_format != FORMAT:
+            raise BundleError(
+                "is of another bundle format",
+                where=str(root),
+                value=found_format,
+                remedy="use a matching Equipoise",
+            )
+        manifest = BundleManifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         spot = ".".join(map(str, first["loc"])) or "the file"
         raise BundleError(f"bundle.json is damaged at {spot}: {first['msg']}", where=str(root)) from error
-    if manifest.format != FORMAT:
-        raise BundleError(
-            "is of another bundle format", where=str(root), value=manifest.format, remedy="use a matching Equipoise"
-        )
     found = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()} - {MANIFEST}
     for name in sorted(found ^ manifest.files.keys()):
         state = "is missing" if name in manifest.files else "does not belong to it"

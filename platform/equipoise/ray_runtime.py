@@ -11,6 +11,7 @@ from typing import Any
 
 from equipoise import hardware
 from equipoise.errors import ServiceError
+from equipoise.observability.logging import quiet_libraries
 
 MEASURED_SLOT = "measured_slot"
 """Ray resource of which each machine has one: who holds it times alone."""
@@ -59,6 +60,7 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
     prepare_environment()
     import ray
 
+    _quiet_ray()
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
@@ -85,6 +87,16 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
         "metrics_url": f"http://127.0.0.1:{port}/metrics",
         "embedded": True,
     }
+
+
+def _quiet_ray() -> None:
+    """Ray sets up handlers of its own at import; what they would print belongs in the log file."""
+
+    import ray.serve
+    import ray.train
+    import ray.tune
+
+    quiet_libraries()
 
 
 def stop_ray() -> None:

@@ -151,8 +151,17 @@ def _storage_faults(where: str) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
-        if error.errno in _FULL:
-            raise StorageError("the disk is full", where=where, remedy="free some space and run again") from error
+        if _is_full(error):
+            raise StorageError(
+                "the disk is full", where=where, remedy="free some space and run again"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise InputError("cannot be written", where=where, remedy="check its permissions") from error
         raise StorageError(f"cannot be written: {error}", where=where) from error
+
+
+def _is_full(error: OSError) -> bool:
+    if isinstance(error, shutil.Error):
+        # A copied tree gathers its errors as text; their numbers are lost.
+        return any(f"[Errno {number}]" in str(error) for number in _FULL)
+    return error.errno in _FULL

@@ -6,16 +6,21 @@ import, and `equipoise.ray_runtime.start_ray` sets them.
 
 from __future__ import annotations
 
+import re
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from equipoise.bundle import open_bundle
 from equipoise.config.serving import ServingConfig
-from equipoise.errors import ServiceError, shorten
+from equipoise.errors import ServiceError
 from equipoise_serving.app import build_app
 from equipoise_serving.front import start_front
+
+if TYPE_CHECKING:
+    from ray.serve import Application
 
 _POLL_S = 0.2
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -30,7 +35,9 @@ def deploy(
     num_cpus: float = 1.0,
     timeout_s: float = 180,
 ) -> str:
-    """Serve a bundle and wait until it answers; an application of that name is replaced.
+    """Serve a bundle and wait until it answers.
+
+    An application of the same name is replaced; if its successor does not start, none is left.
 
     Args:
         bundle_folder: the bundle; verified here, and again by each replica.
@@ -51,12 +58,7 @@ def deploy(
     deadline = time.monotonic() + timeout_s
     base_url = start_front(serving)
 
-    from ray import serve
-
-    app = build_app(str(folder), serving, model_name=model_name, num_cpus=num_cpus)
-    serve.run_many(
-        [serve.RunTarget(app, name=app_name, route_prefix="/")], wait_for_applications_running=False
-    )
+    _submit(build_app(str(folder), serving, model_name=model_name, num_cpus=num_cpus), app_name)
     try:
         _wait_running(app_name, deadline)
         _wait_answering(f"{base_url}/v2/models/{model_name}/ready", deadline)
@@ -74,10 +76,26 @@ def undeploy(app_name: str = "equipoise") -> None:
 
 
 def shutdown() -> None:
-    """Stop Serve: every application, and the front."""
+    """Stop Serve: every application, and the front.
+
+    Needed on a cluster, or to change the front's port. An embedded Ray takes Serve with it when it
+    ends; stopping Serve first only makes Ray print an error of its own on standard output.
+    """
     from ray import serve
 
-    serve.shutdown()
+    serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _submit(app: Application, app_name: str) -> None:
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    target = serve.RunTarget(app, name=app_name, route_prefix="/")
+    try:
+        serve.run_many([target], wait_for_applications_running=False)
+    except (RayError, RayServeException) as error:
+        raise ServiceError(f"Serve refuses it: {_reason([str(error)])}", where=app_name) from error
 
 
 def _wait_running(app_name: str, deadline: float) -> None:
@@ -124,6 +142,6 @@ def _wait_answering(url: str, deadline: float) -> None:
 def _reason(messages: list[str]) -> str:
     """The exception's own line out of Serve's messages, which carry whole stack traces."""
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
-    faults = [line for line in lines if "Error: " in line]
+    faults = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
     line = (faults or lines or ["no reason was given"])[-1]
-    return shorten(line.rpartition("Error: ")[2], 300).strip("'\"")
+    return line.partition(": ")[2][:300] if faults else line[:300]

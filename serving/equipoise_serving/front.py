@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 
@@ -27,6 +28,8 @@ def start_front(serving: ServingConfig) -> str:
     from ray import serve
     from ray.serve.config import ProxyLocation
 
+    # Serve tells of every connection to itself on standard error.
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     where = f"{serving.host}:{serving.port}"
     address = (_ANY_ADDRESS.get(serving.host, serving.host), serving.port)
     if serve.status().proxies:

@@ -67,7 +67,7 @@ async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     too_large = RequestError(413, "body_too_large", f"the body exceeds {limit} bytes")
     if declared.isdigit() and int(declared) > limit:
         raise too_large
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -76,7 +76,7 @@ async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         if len(body) > limit:
             raise too_large
         if not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
 async def send_reply(send: Send, reply: Reply, *, head: bool = False) -> None:

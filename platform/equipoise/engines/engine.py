@@ -39,7 +39,7 @@ def open_engine(name: str, model_folder: Path, precision: str, threads: int = 1)
     module = importlib.import_module(ENGINES[name])
     try:
         engine: Engine = module.open_model(model_folder, precision, threads)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, *module.LOAD_FAULTS) as error:
         raise BundleError(f"{name} cannot load the model: {error}", where=str(model_folder)) from error
     return engine
 

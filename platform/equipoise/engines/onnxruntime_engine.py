@@ -5,10 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from equipoise.tasks import Arrays
 
 MODEL_FILE = "model.onnx"
+
+LOAD_FAULTS: tuple[type[Exception], ...] = (
+    state.EPFail,
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.InvalidProtobuf,
+    state.NoModel,
+    state.NoSuchFile,
+    state.NotImplemented,
+    state.RuntimeException,
+)
+"""What a missing or damaged model raises: ONNX Runtime's errors derive from none of the built-in ones."""
 
 
 class OnnxRuntimeEngine:

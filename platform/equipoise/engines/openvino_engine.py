@@ -10,6 +10,9 @@ from equipoise.tasks import Arrays
 
 MODEL_FILE = "model.xml"
 
+LOAD_FAULTS: tuple[type[Exception], ...] = ()
+"""What a damaged model raises beside the built-in errors; OpenVINO raises RuntimeError."""
+
 
 class OpenVinoEngine:
     """One compiled model and its request."""

@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from equipoise.tasks import Arrays
 
 # Nothing is ever fetched when a bundle is opened.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+LOAD_FAULTS: tuple[type[Exception], ...] = (SafetensorError,)
+"""What a damaged model raises beside the built-in errors."""
 
 
 class TorchEngine:

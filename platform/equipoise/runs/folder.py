@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from equipoise import storage
 from equipoise.errors import RunFolderError
 from equipoise.runs.records import Candidate
@@ -65,13 +67,24 @@ class RunFolder:
         storage.put_json(self.path(*parts), value)
 
     def candidates(self) -> list[Candidate]:
-        """Every finished candidate, by recipe hash."""
+        """Every finished candidate, by recipe hash.
+
+        Raises:
+            RunFolderError: a record is not a candidate's.
+        """
         names = storage.list_files(self.path("candidates"))
-        return [
-            Candidate.model_validate(self.read("candidates", name))
-            for name in names
-            if name.endswith(".json")
-        ]
+        return [self._candidate(name) for name in names if name.endswith(".json")]
+
+    def _candidate(self, name: str) -> Candidate:
+        try:
+            return Candidate.model_validate(self.read("candidates", name))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise RunFolderError(
+                f"is not a candidate: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+                where=self.path("candidates", name),
+                remedy="delete it, and the run measures that candidate again",
+            ) from error
 
     def claim(self, config: dict[str, Any]) -> bool:
         """Bind the folder to a config, or check that it is bound to this one.

@@ -34,6 +34,10 @@ class Watch(Callback):  # type: ignore[misc]
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.tell = tell
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks to disk, and a terminal cannot be pickled."""
+        return {}
+
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         if "recipe_hash" in result:
             self.tell(result["recipe_hash"])

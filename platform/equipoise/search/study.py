@@ -14,6 +14,7 @@ from equipoise.search.frontier import MAXIMIZED, directions, objective
 from equipoise.search.space import Space
 from equipoise.search.trial import measure_recipe
 
+_DRIVER_MEMORY_BYTES = 64 * 2**20
 _REPEATS = 6
 """Proposals allowed for each wanted candidate: a sampler may propose a recipe again."""
 
@@ -52,7 +53,9 @@ def run_search(context: TrialContext, space: Space, scratch: str, on_candidate: 
         tune.report({"recipe_hash": candidate.recipe_hash, **_objectives(candidate, search)})
 
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": 0}),
+        # No CPU: the training workers and Ray tasks that a trial waits for need them all. A placement
+        # group must hold something, though.
+        tune.with_resources(trainable, {"memory": _DRIVER_MEMORY_BYTES}),
         tune_config=tune.TuneConfig(
             search_alg=OptunaSearch(
                 space=space.distributions(),
@@ -98,7 +101,11 @@ def _worst(search: SearchConfig) -> dict[str, float]:
 
 
 def _sampler(search: SearchConfig, seed: int) -> Any:
+    import optuna
     from optuna import samplers
+
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
 
     if search.sampler == "nsga2":
         return samplers.NSGAIISampler(population_size=max(4, search.trials // 3), seed=seed)

@@ -40,12 +40,15 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
         source, trained_s = _structure(context, recipe, ledger)
         target = context.root / "models" / name
         with ledger.meter("search", cores=cores, detail=f"export and judge {recipe.label}"):
-            judge = ray.remote(num_cpus=cores, max_retries=1)(build_and_judge)
+            # DEFAULT: outside the trial's placement group, which holds no CPUs.
+            judge = ray.remote(num_cpus=cores, max_retries=1, scheduling_strategy="DEFAULT")(build_and_judge)
             judged = ray.get(judge.remote(reference, recipe, str(source), str(target)))
         with ledger.meter("search", cores=cores, detail=f"time {recipe.label}"):
             start = time.perf_counter()
             # max_calls=1: the task pins its process, which must not serve others afterwards.
-            timed = ray.remote(num_cpus=cores, resources={MEASURED_SLOT: 1}, max_calls=1, max_retries=1)(time_candidate)
+            timed = ray.remote(
+                num_cpus=cores, resources={MEASURED_SLOT: 1}, max_calls=1, max_retries=1, scheduling_strategy="DEFAULT"
+            )(time_candidate)
             speed = ray.get(timed.remote(reference, recipe, str(target)))
             judged["seconds"]["speed"] = time.perf_counter() - start
     labels = context.label_numbers(context.data.validation.labels)

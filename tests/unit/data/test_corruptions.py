@@ -26,7 +26,9 @@ def test_the_share_of_words_is_altered(kind: str, share: float) -> None:
     words = len(TEXT.split())
     for seed in range(20):
         changed = words_changed(TEXT, corrupt_rows([TEXT], kind, share, seed)[0])
-        assert changed == (max(1, round(share * words)) if kind != "word_order" else 2 * round(share * words / 2))
+        assert changed == (
+            max(1, round(share * words)) if kind != "word_order" else 2 * round(share * words / 2)
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)

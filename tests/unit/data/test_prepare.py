@@ -19,7 +19,9 @@ Write = Callable[[str, list[tuple[str, str]]], str]
 def write(tmp_path: Path) -> Write:
     def put(name: str, rows: list[tuple[str, str]]) -> str:
         path = tmp_path / name
-        path.write_text("".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in rows), encoding="utf-8")
+        path.write_text(
+            "".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in rows), encoding="utf-8"
+        )
         return str(path)
 
     return put
@@ -101,7 +103,9 @@ def test_the_report_is_json_and_describes_each_split(run_config: Config) -> None
     assert train.label_counts == {"billing": 36, "delivery": 36, "travel": 36}
     assert train.imbalance_ratio == 1.0
     assert train.length_percentiles["p100"] == max(map(len, found.train.texts))
-    assert train.length_percentiles["p5"] <= train.length_percentiles["p50"] <= train.length_percentiles["p95"]
+    assert (
+        train.length_percentiles["p5"] <= train.length_percentiles["p50"] <= train.length_percentiles["p95"]
+    )
     assert train.sha256 == hash_rows(found.train)
 
 

@@ -107,7 +107,9 @@ def test_an_empty_file(name: str, write: Callable[..., Path]) -> None:
     assert "is empty" in fault(write(name, ""))
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.csv", "text,label\n"), ("a.csv", "\n\n"), ("a.jsonl", "\n")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.csv", "text,label\n"), ("a.csv", "\n\n"), ("a.jsonl", "\n")]
+)
 def test_a_file_without_rows(name: str, content: str, write: Callable[..., Path]) -> None:
     assert "has no rows" in fault(write(name, content))
 
@@ -122,14 +124,18 @@ def test_a_parquet_file_without_rows(tmp_path: Path) -> None:
 def test_binary_content_is_refused_with_its_line(name: str, write: Callable[..., Path]) -> None:
     head = "text,label\na,b\n" if name == "a.csv" else '{"text": "a", "label": "b"}\n'
     line = head.count("\n") + 1
-    assert f"{name}:{line}: is not text: it holds a NUL byte" in fault(write(name, head.encode() + b"a\0b,c\n"))
-    assert f"{name}:{line}: is not UTF-8 text" in fault(write(name, head.encode() + "café,x\n".encode("latin-1")))
+    assert f"{name}:{line}: is not text: it holds a NUL byte" in fault(
+        write(name, head.encode() + b"a\0b,c\n")
+    )
+    assert f"{name}:{line}: is not UTF-8 text" in fault(
+        write(name, head.encode() + "café,x\n".encode("latin-1"))
+    )
 
 
 def test_a_malformed_csv_line_is_named(write: Callable[..., Path]) -> None:
     message = fault(write("a.csv", "text,label\ngood,x\none, two,x\n"))
     assert "a.csv:3: line has 3 columns where the header has 2; put texts that hold commas" in message
-    assert 'a.csv:2: is not valid CSV' in fault(write("a.csv", 'text,label\n"open,x\nmore,y\n'))
+    assert "a.csv:2: is not valid CSV" in fault(write("a.csv", 'text,label\n"open,x\nmore,y\n'))
 
 
 @pytest.mark.parametrize("line", ['{"text": "a"', "text", "[" * 100_000])
@@ -153,11 +159,15 @@ def test_a_missing_column_lists_what_there_is(name: str, tmp_path: Path, write: 
     else:
         parquet.write_table(pa.table({"texts": ["a"], "label": ["b"]}), tmp_path / name)
     message = fault(tmp_path / name)
-    assert "has no column 'text'; it has 'texts', 'label'; did you mean 'texts'? set data.text_column" in message
+    assert (
+        "has no column 'text'; it has 'texts', 'label'; did you mean 'texts'? set data.text_column" in message
+    )
 
 
 def test_a_repeated_column_is_refused(write: Callable[..., Path]) -> None:
-    assert "column stands in the header twice (got 'text')" in fault(write("a.csv", "text,text,label\na,b,c\n"))
+    assert "column stands in the header twice (got 'text')" in fault(
+        write("a.csv", "text,text,label\na,b,c\n")
+    )
 
 
 @pytest.mark.parametrize(

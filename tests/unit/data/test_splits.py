@@ -22,7 +22,12 @@ def test_a_sample_keeps_the_shares() -> None:
 
 def test_a_rare_class_is_kept_where_there_is_room() -> None:
     labels = ["a"] * 1000 + ["b", "c", "d"]
-    assert Counter(labels[i] for i in stratified_sample(labels, 10, seed=1)) == {"a": 7, "b": 1, "c": 1, "d": 1}
+    assert Counter(labels[i] for i in stratified_sample(labels, 10, seed=1)) == {
+        "a": 7,
+        "b": 1,
+        "c": 1,
+        "d": 1,
+    }
     assert len(stratified_sample(labels, 2, seed=1)) == 2
 
 

@@ -1,0 +1,77 @@
+"""The frontier report: one HTML file that a person opens offline, made from a run's records only."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from equipoise import storage
+from equipoise.report import sections
+from equipoise.report.groups import Standing, read_record, read_standing
+from equipoise.report.style import STYLE
+from equipoise.runs import RunFolder
+
+# The file is its own whole: whatever a record or a library says, a browser fetches and sends nothing.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; form-action 'none'; base-uri 'none'"
+)
+
+
+def write_report(run: RunFolder) -> str:
+    """Put `report.html` in the run folder.
+
+    Returns:
+        Its location.
+
+    Raises:
+        RunFolderError: the run has no finished candidate.
+        StorageError: the disk is full, or the store refused the write.
+    """
+    location = run.path("report.html")
+    storage.put_bytes(location, render_report(run).encode())
+    return location
+
+
+def render_report(run: RunFolder) -> str:
+    """The report as one HTML document, plotly.js included; it loads nothing from a network.
+
+    Raises:
+        RunFolderError: the run has no finished candidate.
+    """
+    standing = read_standing(run)
+    config = read_record(run, "config.json")
+    name = str(config.get("name", run.location.rstrip("/").rsplit("/", 1)[-1]))
+    body = [
+        sections.answer(standing),
+        sections.frontier(standing),
+        sections.costs(standing),
+        sections.candidates(standing),
+        sections.rejected(standing),
+        sections.record("On test, read once after the choice", read_record(run, "test.json")),
+        sections.record("Measured while serving", read_record(run, "served.json")),
+        sections.hardware(standing),
+        sections.record("Data", read_record(run, "data.json")),
+        sections.record("Run config", config, folded=True),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Equipoise: {escape(name)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<header><h1>{escape(name)}</h1>\n"
+        f'<p class="sub">{_subtitle(standing, config)}</p></header>\n<main>\n'
+        + "\n".join(section for section in body if section)
+        + f"\n</main>\n<footer>Made by Equipoise from {escape(run.location)}.</footer>\n</body>\n</html>\n"
+    )
+
+
+def _subtitle(standing: Standing, config: dict[str, Any]) -> str:
+    first = standing.candidates[0]
+    rate = f"{standing.rps:g} requests a second" if standing.rps is not None else "differing arrival rates"
+    parts = [
+        str(config.get("task", "")).replace("_", " "),
+        f"{len(standing.candidates)} candidates",
+        f"priced at {rate} over {first.cost.horizon_months:g} months",
+    ]
+    return escape(" · ".join(part for part in parts if part))

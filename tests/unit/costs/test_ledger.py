@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from equipoise import storage
+from equipoise.config import RunConfig
+from equipoise.costs.ledger import LedgerWriter, ledger_usd, read_ledger
+from equipoise.costs.ledger_lines import node_line
+from equipoise.errors import EquipoiseError, InputError, RunFolderError, StorageError
+from equipoise.runs import RunFolder
+
+Writer = Callable[[str], LedgerWriter]
+
+
+def test_metered_lines_come_back_as_written(writer: Writer, run: RunFolder, clock: Any) -> None:
+    with writer("trial-1") as ledger:
+        with ledger.meter("search", cores=2, detail="distill"):
+            clock.advance(30)
+        with ledger.meter("evaluation", cores=1, charge_class="overhead"):
+            clock.advance(0.25)
+    distilled, evaluated = read_ledger(run)
+
+    assert (distilled.run_id, distilled.kind, distilled.component) == ("tiny", "usage", "search")
+    assert (distilled.quantity, distilled.unit, distilled.detail) == (60, "core-seconds", "distill")
+    assert distilled.resource == "aws/c7i.large"
+    assert distilled.billed_cost_usd == pytest.approx(60 * 0.08925 / 2 / 3600)
+    assert distilled.period_start == "2027-01-15T08:00:00.000000+00:00"
+    assert distilled.period_end == "2027-01-15T08:00:30.000000+00:00"
+    assert (evaluated.charge_class, evaluated.quantity) == ("overhead", 0.25)
+
+
+def test_each_flush_is_an_object_and_a_restart_goes_on(writer: Writer, run: RunFolder) -> None:
+    ledger = writer("a")
+    for _ in range(2):
+        with ledger.meter("search", cores=1):
+            pass
+        ledger.flush()
+    ledger.flush()
+    with writer("a") as again, again.meter("search", cores=1):
+        pass
+    with writer("b") as other, other.meter("search", cores=1):
+        pass
+
+    names = storage.list_files(run.path("ledger"))
+    assert names == ["a/000000.jsonl", "a/000001.jsonl", "a/000002.jsonl", "b/000000.jsonl"]
+    assert len(read_ledger(run)) == 4
+
+
+def test_no_ledger_is_no_lines(run: RunFolder) -> None:
+    assert read_ledger(run) == []
+
+
+def test_a_block_that_raises_is_billed_as_overhead(writer: Writer, run: RunFolder, clock: Any) -> None:
+    def fail() -> None:
+        with writer("a") as ledger, ledger.meter("training", cores=2):
+            clock.advance(5)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    (line,) = read_ledger(run)
+
+    assert (line.charge_class, line.component, line.quantity) == ("overhead", "training", 10)
+
+
+def test_a_clock_set_back_bills_nothing(writer: Writer, run: RunFolder, clock: Any) -> None:
+    with writer("a") as ledger, ledger.meter("search", cores=2):
+        clock.advance(-60)
+
+    assert read_ledger(run)[0].quantity == 0
+
+
+@pytest.mark.parametrize("name", ["", "../a", "a/b", ".hidden", "a b"])
+def test_a_writers_name_stays_in_the_ledger(writer: Writer, name: str) -> None:
+    with pytest.raises(EquipoiseError, match="ledger writer's name"):
+        writer(name)
+
+
+def test_two_writers_on_one_folder_are_noticed(writer: Writer, run: RunFolder) -> None:
+    first, second = writer("a"), writer("a")
+    for ledger in (first, second):
+        with ledger.meter("search", cores=1):
+            pass
+    first.flush()
+
+    with pytest.raises(RunFolderError, match="another ledger writer"):
+        second.flush()
+    assert len(read_ledger(run)) == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[:-30], r"000000\.jsonl:3: damaged ledger line"),
+        (lambda text: text.replace('"kind":"usage"', '"kind":"lunch"', 1), r"000000\.jsonl:1: .*kind"),
+        (lambda text: text.replace("\n", "\n\n", 1), r"000000\.jsonl:2: damaged"),
+        (lambda text: text.replace('"quantity":10.0', '"quantity":-1', 1), r":1: .*quantity"),
+        (lambda text: text.replace('"quantity":10.0', '"quantity":NaN', 1), r":1: .*quantity"),
+        (lambda text: text.replace("2027-01-15T08:00:10", "2026-01-15T08:00:10", 1), r":1: .*before"),
+        (lambda text: text.replace("+00:00", "", 1), r":1: .*no offset"),
+        (lambda text: text.replace("2027-01-15T08:00:00.000000", "yesterday", 1), r":1: .*ISO 8601"),
+        (lambda text: "", r":1: damaged"),
+    ],
+)
+def test_a_damaged_line_is_named(
+    writer: Writer, run: RunFolder, clock: Any, damage: Callable[[str], str], message: str
+) -> None:
+    with writer("a") as ledger:
+        for _ in range(3):
+            with ledger.meter("search", cores=1):
+                clock.advance(10)
+    path = pathlib.Path(run.path("ledger", "a", "000000.jsonl"))
+    damaged = damage(path.read_text())
+    assert damaged != path.read_text()
+    path.write_text(damaged)
+
+    with pytest.raises(InputError, match=message):
+        read_ledger(run)
+
+
+def test_dollars_by_component_and_class_have_one_sum(writer: Writer, run: RunFolder, clock: Any) -> None:
+    with writer("a") as ledger:
+        for component in ("training", "search"):
+            with ledger.meter(component, cores=2):
+                clock.advance(3600)
+        with ledger.meter("search", cores=2, charge_class="overhead"):
+            clock.advance(3600)
+        ledger.add(
+            node_line(
+                run_id="tiny", component="pipeline", node=ledger.node, book=ledger.book,
+                start=clock.now - 10_800, stop=clock.now,
+            )
+        )  # fmt: skip
+    totals = ledger_usd(read_ledger(run))
+
+    assert totals["component"] == pytest.approx({"search": 2 * 0.08925, "training": 0.08925})
+    assert totals["charge_class"] == pytest.approx({"overhead": 0.08925, "workload": 2 * 0.08925})
+
+
+def test_nodes_of_one_period_are_billed_each(writer: Writer) -> None:
+    ledger = writer("a")
+    line = node_line(
+        run_id="tiny", component="serving", node="gcp/c3-standard-4", book=ledger.book,
+        start=0, stop=1800, count=3,
+    )  # fmt: skip
+
+    assert (line.kind, line.unit, line.quantity) == ("node", "node-seconds", 5400)
+    assert line.billed_cost_usd == pytest.approx(1.5 * 0.20161)
+
+
+def test_a_killed_writer_leaves_whole_objects(run: RunFolder, config: RunConfig) -> None:
+    program = textwrap.dedent(
+        """
+        import sys
+        from equipoise.config import RunConfig
+        from equipoise.costs.ledger import LedgerWriter
+        from equipoise.runs import RunFolder
+
+        ledger = LedgerWriter(RunFolder(sys.argv[1]), RunConfig.model_validate_json(sys.argv[2]), "a")
+        while True:
+            for _ in range(50):
+                with ledger.meter("search", cores=1, detail="x" * 200):
+                    pass
+            ledger.flush()
+            print("flushed", flush=True)
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, run.location, config.model_dump_json()],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert process.stdout is not None
+    with process, process.stdout as output:
+        for _ in range(5):
+            assert output.readline() == b"flushed\n"
+        process.send_signal(signal.SIGKILL)
+    lines = read_ledger(run)
+
+    assert len(lines) >= 250
+    assert len(lines) % 50 == 0
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A mounted file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_the_lines_for_another_try(tiny_disk: pathlib.Path, config: RunConfig) -> None:
+    run = RunFolder(tiny_disk / "run")
+    ledger = LedgerWriter(run, config, "a")
+    with ledger.meter("search", cores=1):
+        pass
+    ledger.flush()
+    filler = tiny_disk / "filler"
+    with pytest.raises(OSError, match="No space"):
+        filler.write_bytes(b"x" * 100_000)
+    with ledger.meter("search", cores=1, detail="x" * 5000):
+        pass
+
+    with pytest.raises(StorageError, match="disk is full"):
+        ledger.flush()
+    assert len(read_ledger(run)) == 1
+
+    filler.unlink()
+    ledger.flush()
+    assert len(read_ledger(run)) == 2
+
+
+def test_a_failed_put_is_tried_again(writer: Writer, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = storage.put_bytes
+
+    def land_and_fail(location: str, content: bytes) -> None:
+        put(location, content)
+        raise StorageError("timed out", where=location)
+
+    ledger = writer("a")
+    with ledger.meter("search", cores=1):
+        pass
+    monkeypatch.setattr(storage, "put_bytes", land_and_fail)
+    with pytest.raises(StorageError):
+        ledger.flush()
+    monkeypatch.setattr(storage, "put_bytes", put)
+    with ledger.meter("evaluation", cores=1):
+        pass
+    ledger.flush()
+
+    assert [line.component for line in read_ledger(run)] == ["search", "evaluation"]
