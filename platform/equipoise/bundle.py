@@ -1,12 +1,14 @@
 """The deployable artefact: a folder put in place at once, checksummed, verified on load.
 
-    bundle.json     what it is: task, engine, precision, figures, cost, lineage, SHA-256 of each file
-    model/          safetensors + config.json, or model.onnx, or model.xml + model.bin
-    tokenizer.json  the preprocessor's files
+bundle.json     what it is: task, engine, precision, figures, cost, lineage, SHA-256 of each file
+model/          safetensors + config.json, or model.onnx, or model.xml + model.bin
+tokenizer.json  the preprocessor's files
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,13 @@ class BundleManifest(BaseModel):
     """The chosen candidate's record: recipe, figures, cost, lineage."""
     files: dict[str, str]
     """SHA-256 of every other file, by relative path."""
+    digest: str = ""
+    """SHA-256 over all of the above, so that an edited label or temperature is found out."""
+
+    def compute_digest(self) -> str:
+        """What `digest` must be."""
+        content = json.dumps(self.model_dump(mode="json", exclude={"digest"}), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 class _Header(BaseModel):
@@ -60,12 +69,21 @@ class Bundle:
 
     def load_task(self) -> Task:
         """The task with its preprocessor and fitted temperature."""
-        return find_task(self.manifest.task["name"]).load(self.folder, self.manifest.task)
+        name = self.manifest.task.get("name")
+        if not isinstance(name, str):
+            raise BundleError("bundle.json names no task", where=str(self.folder))
+        return find_task(name).load(self.folder, self.manifest.task)
 
 
 def write_bundle(
-    target: Path, *, name: str, task: Task, engine: str, precision: str,
-    model_folder: Path, candidate: dict[str, Any],
+    target: Path,
+    *,
+    name: str,
+    task: Task,
+    engine: str,
+    precision: str,
+    model_folder: Path,
+    candidate: dict[str, Any],
 ) -> Bundle:
     """Write a bundle; whatever stood at `target` stays whole until the new one is complete.
 
@@ -93,6 +111,7 @@ def write_bundle(
             candidate=candidate,
             files=files,
         )
+        manifest = manifest.model_copy(update={"digest": manifest.compute_digest()})
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
 
     storage.write_folder(target, fill)
@@ -124,6 +143,12 @@ def open_bundle(folder: str | Path) -> Bundle:
         first = error.errors(include_url=False)[0]
         spot = ".".join(map(str, first["loc"])) or "the file"
         raise BundleError(f"bundle.json is damaged at {spot}: {first['msg']}", where=str(root)) from error
+    if manifest.digest != manifest.compute_digest():
+        raise BundleError(
+            "bundle.json was changed after it was written: its digest differs",
+            where=str(root),
+            remedy="write or fetch the bundle again",
+        )
     found = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()} - {MANIFEST}
     for name in sorted(found ^ manifest.files.keys()):
         state = "is missing" if name in manifest.files else "does not belong to it"
@@ -148,5 +173,3 @@ def locate_bundle(location: str | Path) -> Path:
     raise BundleError(
         "is neither a bundle nor a run folder with one", where=str(root), remedy="finish a run first"
     )
-
-

@@ -70,9 +70,7 @@ class EquipoiseError(Exception):
         return (_rebuild, (type(self), self.what, self.where, self.value, self.remedy))
 
 
-def _rebuild(
-    kind: type[EquipoiseError], what: str, where: str, value: object, remedy: str
-) -> EquipoiseError:
+def _rebuild(kind: type[EquipoiseError], what: str, where: str, value: object, remedy: str) -> EquipoiseError:
     return kind(what, where=where, value=value, remedy=remedy)
 
 

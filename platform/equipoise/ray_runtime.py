@@ -27,8 +27,13 @@ _ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_metrics_report_interval_ms": "1000",
+    # Ray runs workers at niceness 15, which would let anything else on the machine slow a timing.
+    "RAY_worker_niceness": "0",
     "TUNE_DISABLE_SIGNAL_HANDLING": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune's newer output prints a table to standard output whatever the verbosity.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "DS_ACCELERATOR": "cpu",
 }
@@ -67,7 +72,7 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             return {"address": address, "metrics_url": None, "embedded": False}
         port = metrics_port or free_port()
-        context = ray.init(
+        context: Any = ray.init(
             address="local",
             num_cpus=len(hardware.usable_cores()),
             resources={MEASURED_SLOT: 1},
@@ -92,9 +97,6 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
 def _quiet_ray() -> None:
     """Ray sets up handlers of its own at import; what they would print belongs in the log file."""
 
-    import ray.serve
-    import ray.train
-    import ray.tune
 
     quiet_libraries()
 

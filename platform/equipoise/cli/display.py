@@ -32,7 +32,9 @@ class TerminalDisplay:
 
     def stage(self, number: int, total: int, name: str) -> None:
         self.headline, self.step = f"{number}/{total} {name}", Step()
-        self.console.print(f"[bold]{self.headline}[/bold]  {_clock(time.time() - self.started)}", highlight=False)
+        self.console.print(
+            f"[bold]{self.headline}[/bold]  {_clock(time.time() - self.started)}", highlight=False
+        )
         self._refresh()
 
     def note(self, text: str) -> None:

@@ -45,22 +45,32 @@ def examine() -> dict[str, Any]:
     findings = [
         finding(cores >= 2, f"{machine['cpu']}, {cores} cores", "one training worker a core, one timed slot"),
         finding(memory >= 8, f"{memory} GiB of memory", "the demo needs 8 GiB"),
-        finding(bf16, f"bf16 {'native' if bf16 else 'emulated'}", "trains in bf16" if bf16 else "trains in fp32"),
+        finding(
+            bf16, f"bf16 {'native' if bf16 else 'emulated'}", "trains in bf16" if bf16 else "trains in fp32"
+        ),
         finding(
             int8,
             f"int8 products {'native (VNNI or AMX)' if int8 else 'emulated'}",
             "int8 models run faster than fp32" if int8 else "int8 saves size; it may not save time here",
         ),
-        finding(True, f"{len(gpus)} GPUs" + (f": {', '.join(gpus)}" if gpus else ""), "trains on them" if gpus else "trains on the CPU"),
+        finding(
+            True,
+            f"{len(gpus)} GPUs" + (f": {', '.join(gpus)}" if gpus else ""),
+            "trains on them" if gpus else "trains on the CPU",
+        ),
         finding(
             compiler,
             "C++ compiler found" if compiler else "no C++ compiler",
-            "DeepSpeed's shared-memory op can be built" if compiler else "DeepSpeed runs without its shared-memory op",
+            "DeepSpeed's shared-memory op can be built"
+            if compiler
+            else "DeepSpeed runs without its shared-memory op",
         ),
     ]
     for engine in ENGINES:
         there = is_installed(engine)
         version = machine["libraries"].get(engine) or ""
-        meaning = "searched by default" if there else f"pip install {engine}, or leave it out of search.engines"
+        meaning = (
+            "searched by default" if there else f"pip install {engine}, or leave it out of search.engines"
+        )
         findings.append(finding(there, f"engine {engine} {version}".strip(), meaning))
     return {"hardware": machine, "fingerprint": hardware.fingerprint(machine), "findings": findings}

@@ -27,6 +27,10 @@ def init(
 
     if file.exists() and not force:
         raise ConfigError("stands already", where=str(file), remedy="choose another name, or use --force")
-    given = {"name": file.stem.lower().replace("_", "-"), "data": {"train": train, "test": test}, "model": {"teacher": teacher}}
+    given = {
+        "name": file.stem.lower().replace("_", "-"),
+        "data": {"train": train, "test": test},
+        "model": {"teacher": teacher},
+    }
     put_bytes(str(file), render_template(given).encode())
     typer.echo(f"wrote {file}; check it with `equipoise run -f {file} --dry-run`")

@@ -57,7 +57,9 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches the terminal
         file = _log_crash()
         line = (str(error).strip().splitlines() or [""])[0]
-        typer.echo(f"equipoise: a defect of ours, {type(error).__name__}: {line}; traceback in {file}", err=True)
+        typer.echo(
+            f"equipoise: a defect of ours, {type(error).__name__}: {line}; traceback in {file}", err=True
+        )
         sys.exit(1)
 
 

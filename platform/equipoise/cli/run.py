@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from equipoise.config import RunConfig
 
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON when done.")]
-Out = Annotated[str | None, typer.Option("--out", help="Run folder; default: the config's output, or runs/NAME.")]
+Out = Annotated[
+    str | None, typer.Option("--out", help="Run folder; default: the config's output, or runs/NAME.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check config, data and model; train nothing.")]
 
 
@@ -29,7 +31,9 @@ def demo(out: Out = None, dry_run: DryRun = False, json: Json = False) -> None:
 
 
 def run(
-    file: Annotated[Path, typer.Option("-f", "--file", help="Run config (YAML); `equipoise init` writes one.")],
+    file: Annotated[
+        Path, typer.Option("-f", "--file", help="Run config (YAML); `equipoise init` writes one.")
+    ],
     out: Out = None,
     dry_run: DryRun = False,
     json: Json = False,

@@ -14,7 +14,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
-    location: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="A finished run folder, or a bundle.")],
+    location: Annotated[
+        Path, typer.Argument(metavar="RUN|BUNDLE", help="A finished run folder, or a bundle.")
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1024, max=65535)] = 8000,
     replicas: Annotated[int, typer.Option(help="Replicas, one core each.", min=1)] = 1,

@@ -90,7 +90,9 @@ def _sentences(summary: dict[str, Any]) -> list[str]:
                 f"  {choice['metric_name']} on test {choice['metric']:.4f}, teacher {choice['teacher_metric']:.4f}; "
                 f"macro-F1 {choice['macro_f1']:.4f}, teacher {choice['teacher_macro_f1']:.4f}"
             )
-        found.append(f"  drop on {choice['split']} {choice['metric_drop']:+.4f} (95% {low:+.4f} to {high:+.4f})")
+        found.append(
+            f"  drop on {choice['split']} {choice['metric_drop']:+.4f} (95% {low:+.4f} to {high:+.4f})"
+        )
         found.append(
             f"  at {choice['rps']:g} requests/s: {choice['replicas']} replicas, "
             f"${choice['serving_usd_per_1k']:.6f}/1k to serve, ${choice['total_usd_per_1k']:.6f}/1k in all; "
@@ -109,5 +111,7 @@ def _sentences(summary: dict[str, Any]) -> list[str]:
             f"p99 {teacher['p99_ms']:.1f} ms, ${teacher['usd_per_1k']:.6f}/1k"
         )
     parts = ", ".join(f"{name} ${usd:.4f}" for name, usd in summary["ledger_usd_by_component"].items())
-    found.append(f"this run took {summary['elapsed_s']:.0f} s and cost ${summary['ledger_usd']:.4f} ({parts})")
+    found.append(
+        f"this run took {summary['elapsed_s']:.0f} s and cost ${summary['ledger_usd']:.4f} ({parts})"
+    )
     return found

@@ -22,7 +22,13 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
 
 
 def export_model(
-    source: Path, target: Path, *, engine: str, precision: str, task: Task, calibration: Sequence[Arrays],
+    source: Path,
+    target: Path,
+    *,
+    engine: str,
+    precision: str,
+    task: Task,
+    calibration: Sequence[Arrays],
     onnx_cache: Path,
 ) -> None:
     """Write `target` for an engine and a precision.

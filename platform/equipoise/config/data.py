@@ -26,6 +26,4 @@ class DataConfig(Section):
     deduplicate: bool = Field(
         True, description="Drop repeated training texts, and those that also stand in test."
     )
-    max_row_bytes: int = Field(
-        262_144, ge=1, description="Refuse a text longer than this many bytes."
-    )
+    max_row_bytes: int = Field(262_144, ge=1, description="Refuse a text longer than this many bytes.")

@@ -35,9 +35,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             raise ConfigError("config file is too large", where=str(path), remedy="keep it under 1 MB")
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(
-            "no such file", where=str(path), remedy="write one with `equipoise init`"
-        ) from None
+        raise ConfigError("no such file", where=str(path), remedy="write one with `equipoise init`") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read as text: {error}", where=str(path)) from error
     try:
@@ -48,9 +46,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or "not valid YAML"
         raise ConfigError(f"not valid YAML: {problem}", where=f"{path}{line}") from error
     if not isinstance(loaded, dict):
-        raise ConfigError(
-            "not a mapping of keys to values", where=str(path), remedy="see `equipoise init`"
-        )
+        raise ConfigError("not a mapping of keys to values", where=str(path), remedy="see `equipoise init`")
     return loaded
 
 

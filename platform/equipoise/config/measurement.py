@@ -27,10 +27,14 @@ class MeasurementConfig(Section):
     throughput_batches: int = Field(12, ge=3, description="Timed batches.")
     batch_size: int = Field(32, ge=1, description="Rows a batch in the throughput timing.")
     max_neighbour_changes: float = Field(
-        0.001, ge=0, le=1,
+        0.001,
+        ge=0,
+        le=1,
         description="Largest share of labels that may change with a row's neighbours in the batch.",
     )
     max_export_changes: float = Field(
-        0.005, ge=0, le=1,
+        0.005,
+        ge=0,
+        le=1,
         description="Largest share of labels that may change between torch and an fp32 export.",
     )

@@ -11,6 +11,4 @@ class ModelConfig(Section):
     """A folder of a transformers model, `hf://ORG/NAME`, or `sample://NAME`."""
 
     teacher: str = Field(description="Pretrained model the teacher starts from.")
-    max_length: int = Field(
-        128, ge=8, le=8192, description="Longest input in tokens; longer texts are cut."
-    )
+    max_length: int = Field(128, ge=8, le=8192, description="Longest input in tokens; longer texts are cut.")

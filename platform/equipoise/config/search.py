@@ -11,9 +11,7 @@ from equipoise.config.section import Section
 LayerChoice = Literal["first", "spread", "last"]
 Precision = Literal["fp32", "bf16", "int8", "int8_dynamic"]
 EngineName = Literal["torch", "onnxruntime", "openvino"]
-Objective = Literal[
-    "metric", "robustness", "calibration", "latency_p99_ms", "serving_usd_per_1k", "bytes"
-]
+Objective = Literal["metric", "robustness", "calibration", "latency_p99_ms", "serving_usd_per_1k", "bytes"]
 
 
 class SearchConfig(Section):
@@ -36,9 +34,7 @@ class SearchConfig(Section):
         ("first", "spread"), min_length=1, description="Which of the teacher's layers a student takes."
     )
     engines: tuple[EngineName, ...] = Field(("torch", "onnxruntime", "openvino"), min_length=1)
-    precisions: tuple[Precision, ...] = Field(
-        ("fp32", "bf16", "int8", "int8_dynamic"), min_length=1
-    )
+    precisions: tuple[Precision, ...] = Field(("fp32", "bf16", "int8", "int8_dynamic"), min_length=1)
 
 
 class ConstraintsConfig(Section):

@@ -33,9 +33,7 @@ class Robustness:
     by_corruption: dict[str, float]
 
 
-def corrupt(
-    texts: Sequence[str], *, rows: int | None, per_row: int | None, seed: int
-) -> CorruptedRows:
+def corrupt(texts: Sequence[str], *, rows: int | None, per_row: int | None, seed: int) -> CorruptedRows:
     """Corrupt a seeded sample of rows.
 
     Args:
@@ -57,7 +55,7 @@ def corrupt(
     kinds: list[str] = []
     for cell, cell_rows in sorted(members.items()):
         kind, share = CORRUPTIONS[cell]
-        found += corrupt_rows([texts[row] for row in cell_rows], kind, share, seed)
+        found += corrupt_rows([texts[row] for row in cell_rows], kind, share, seed, cell_rows)
         origin += cell_rows
         kinds += [f"{kind} {share:.0%}"] * len(cell_rows)
     return CorruptedRows(found, np.array(origin, dtype=np.int64), kinds)
@@ -86,9 +84,7 @@ def measure_robustness(
     worst = min(by_corruption, key=lambda kind: by_corruption[kind])
     # Rows, not corrupted copies, are the independent units: copies of one row are drawn together.
     sources, position = np.unique(corrupted.rows, return_inverse=True)
-    sums = np.stack(
-        [np.bincount(position, hit), np.bincount(position, clean_hit)], axis=0
-    )
+    sums = np.stack([np.bincount(position, hit), np.bincount(position, clean_hit)], axis=0)
     draws = np.random.default_rng(seed).integers(0, len(sources), size=(resamples, len(sources)))
     kept, clean = sums[0][draws].sum(axis=1), sums[1][draws].sum(axis=1)
     ratios = np.divide(kept, clean, out=np.zeros_like(kept), where=clean > 0)

@@ -39,9 +39,7 @@ def measure_speed(
     """
     rng = np.random.default_rng([seed, 3])
     singles = [[texts[row]] for row in rng.integers(0, len(texts), requests + _WARM_UP)]
-    groups = [
-        [texts[row] for row in rng.integers(0, len(texts), batch_size)] for _ in range(batches + 1)
-    ]
+    groups = [[texts[row] for row in rng.integers(0, len(texts), batch_size)] for _ in range(batches + 1)]
     latencies_ms = _time(predictor, singles)[_WARM_UP:] * 1e3
     batch_s = _time(predictor, groups)[1:]
     draws = draw_resamples(len(latencies_ms), resamples, seed)

@@ -55,7 +55,9 @@ def bundle_choice(session: Session, context: TrialContext, choice: Candidate) ->
     return write_candidate_bundle(session, context, choice, target.name)
 
 
-def write_candidate_bundle(session: Session, context: TrialContext, candidate: Candidate, *folder: str) -> Bundle:
+def write_candidate_bundle(
+    session: Session, context: TrialContext, candidate: Candidate, *folder: str
+) -> Bundle:
     """Any measured candidate as a bundle in the run folder."""
     return write_bundle(
         session.root.joinpath(*folder),

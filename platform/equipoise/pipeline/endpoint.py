@@ -19,30 +19,29 @@ from equipoise.errors import ServiceError
 _START_S = 30.0
 
 
-def keep_serving(bundle: Bundle, config: ServingConfig, run: Path | None, tell: Callable[[str], None]) -> None:
+def keep_serving(
+    bundle: Bundle, config: ServingConfig, run: Path | None, tell: Callable[[str], None]
+) -> None:
     """Serve until interrupted; with a run folder, its dollars are exported too."""
     started = ray_runtime.start_ray()
     try:
-        from equipoise_serving.endpoint import deploy, shutdown
+        from equipoise_serving.endpoint import deploy
 
         name = bundle.manifest.name
         url = deploy(bundle.folder, config, model_name=name)
-        try:
-            tell(f"serving {name} ({bundle.manifest.engine} {bundle.manifest.precision}) at {url}")
-            tell(f"try: curl -s {url}/v1/predict -d '{{\"inputs\": \"a text to classify\"}}'")
-            tell(f"Ray's metrics: {started['metrics_url']}")
-            with contextlib.ExitStack() as stack:
-                if run is not None:
-                    log = run / "logs" / "exporter.log"
-                    page = stack.enter_context(
-                        running_exporter(str(run), config.metrics_port, started["metrics_url"], log)
-                    )
-                    tell(f"cost metrics: {page}")
-                tell("Ctrl-C stops it")
-                while True:
-                    time.sleep(3600)
-        finally:
-            shutdown()
+        tell(f"serving {name} ({bundle.manifest.engine} {bundle.manifest.precision}) at {url}")
+        tell(f'try: curl -s {url}/v1/predict -d \'{{"inputs": "a text to classify"}}\'')
+        tell(f"Ray's metrics: {started['metrics_url']}")
+        with contextlib.ExitStack() as stack:
+            if run is not None:
+                log = run / "logs" / "exporter.log"
+                page = stack.enter_context(
+                    running_exporter(str(run), config.metrics_port, started["metrics_url"], log)
+                )
+                tell(f"cost metrics: {page}")
+            tell("Ctrl-C stops it")
+            while True:
+                time.sleep(3600)
     finally:
         ray_runtime.stop_ray()
 

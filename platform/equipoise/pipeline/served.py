@@ -20,14 +20,16 @@ from equipoise.ray_runtime import free_port
 from equipoise.runs import Candidate
 from equipoise.search.context import TrialContext
 from equipoise.training.teacher_outputs import teacher_logits
-from equipoise_serving.endpoint import deploy, shutdown
+from equipoise_serving.endpoint import deploy, undeploy
 from equipoise_serving.load_client import Replay, replay
 
 _METRICS_WAIT_S = 30.0
 _LISTED = 50
 
 
-def read_test(session: Session, context: TrialContext, bundle: Bundle, choice: Candidate, teacher: Candidate) -> list[str]:
+def read_test(
+    session: Session, context: TrialContext, bundle: Bundle, choice: Candidate, teacher: Candidate
+) -> list[str]:
     """Read the test split once, for the teacher and the choice; write `test.json`.
 
     Returns:
@@ -39,22 +41,33 @@ def read_test(session: Session, context: TrialContext, bundle: Bundle, choice: C
         task = context.load_task()
         teacher_test = teacher_logits(context.teacher, task, data.test.texts, context.teacher / "outputs")
         progress.tell("test split in-process", 0, 1, force=True)
-        engine = open_engine(bundle.manifest.engine, bundle.model_folder, bundle.manifest.precision, session.cores)
+        engine = open_engine(
+            bundle.manifest.engine, bundle.model_folder, bundle.manifest.precision, session.cores
+        )
         logits = Predictor(bundle.load_task(), engine).logits(data.test.texts)
     predicted = logits.argmax(axis=1)
     if not session.run.has("test.json"):
         options: dict[str, Any] = {
-            "metric_name": task.metric_name, "resamples": config.measurement.resamples, "seed": config.seed
+            "metric_name": task.metric_name,
+            "resamples": config.measurement.resamples,
+            "seed": config.seed,
         }
         figures = {
-            "teacher": measure_quality(teacher_test, truth, temperature=teacher.quality.temperature, **options),
+            "teacher": measure_quality(
+                teacher_test, truth, temperature=teacher.quality.temperature, **options
+            ),
             "choice": measure_quality(logits, truth, temperature=choice.quality.temperature, **options),
         }
         drop = paired_drop(
-            teacher_test.argmax(axis=1), predicted, truth,
-            resamples=config.measurement.resamples, seed=config.seed,
+            teacher_test.argmax(axis=1),
+            predicted,
+            truth,
+            resamples=config.measurement.resamples,
+            seed=config.seed,
         )
-        record = {name: figure.model_dump(mode="json", exclude_none=True) for name, figure in figures.items()}
+        record: dict[str, Any] = {
+            name: figure.model_dump(mode="json", exclude_none=True) for name, figure in figures.items()
+        }
         record |= {"rows": len(truth), "recipe_hash": choice.recipe_hash, "drop": drop.model_dump()}
         session.run.put(record, "test.json")
     return [context.data.labels[index] for index in predicted.tolist()]
@@ -71,7 +84,9 @@ def serve_test(
     teacher_bundle = write_candidate_bundle(session, context, teacher, ".scratch", "teacher-bundle")
     log = session.root / "logs" / "exporter.log"
     with running_exporter(session.run.location, free_port(), session.ray_metrics_url, log) as metrics_url:
-        teacher_part = _serve(session, teacher_bundle, "teacher", [texts[row] for row in rows], metrics_url)[1]
+        teacher_part = _serve(session, teacher_bundle, "teacher", [texts[row] for row in rows], metrics_url)[
+            1
+        ]
         replayed, choice_part = _serve(session, bundle, config.name, texts, metrics_url)
     differing = [row for row, label in enumerate(replayed.labels) if label != expected[row]]
     record = {
@@ -95,14 +110,19 @@ def _serve(
         url = deploy(bundle.folder, config, model_name=model)
         try:
             found = replay(
-                url, texts, connections=config.client_connections, timeout_s=config.timeout_s,
+                url,
+                texts,
+                connections=config.client_connections,
+                timeout_s=config.timeout_s,
                 on_progress=lambda done: progress.tell(title, done, len(texts)),
             )
             if found.failures:
-                raise ServiceError(f"{found.failures} of {len(texts)} requests failed", where=url, remedy="see the log")
+                raise ServiceError(
+                    f"{found.failures} of {len(texts)} requests failed", where=url, remedy="see the log"
+                )
             usd = _read_usd(metrics_url, model, len(texts))
         finally:
-            shutdown()
+            undeploy()
     return found, {
         "model": model,
         "rows": len(texts),

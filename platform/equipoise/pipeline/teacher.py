@@ -40,7 +40,10 @@ def train_teacher(session: Session, data: PreparedData) -> TrialContext:
             )
         task.save(folder)
         trained: dict[str, Any] = {
-            **figures, "seconds": time.perf_counter() - start, "workers": workers, "task": task.describe()
+            **figures,
+            "seconds": time.perf_counter() - start,
+            "workers": workers,
+            "task": task.describe(),
         }
         run.put(trained, "teacher", "trained.json")
     trained = run.read("teacher", "trained.json")

@@ -104,7 +104,10 @@ class Recipe(Record):
     @property
     def structure(self) -> str:
         """Short name of the structure, such as `2 layers (0,5)`."""
-        return f"{self.depth} layers ({','.join(map(str, self.layers))})"
+        noun = "layer" if self.depth == 1 else "layers"
+        whole = self.depth > 2 and self.layers == tuple(range(self.layers[0], self.layers[0] + self.depth))
+        kept = f"{self.layers[0]}-{self.layers[-1]}" if whole else ",".join(map(str, self.layers))
+        return f"{self.depth} {noun} ({kept})"
 
     @property
     def label(self) -> str:

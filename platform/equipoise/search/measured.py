@@ -45,7 +45,11 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
 
     def fill(folder: Path) -> None:
         export_model(
-            Path(source), folder, engine=recipe.engine, precision=recipe.precision, task=task,
+            Path(source),
+            folder,
+            engine=recipe.engine,
+            precision=recipe.precision,
+            task=task,
             calibration=calibration_batches(task, data.train.texts, config.seed),
             onnx_cache=Path(source) / "onnx",
         )
@@ -59,8 +63,12 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
     texts, truth = data.validation.texts, context.label_numbers(data.validation.labels)
     logits = predictor.logits(texts)
     quality = measure_quality(
-        logits, truth, metric_name=task.metric_name, temperature=fit_temperature(logits, truth),
-        resamples=settings.resamples, seed=config.seed,
+        logits,
+        truth,
+        metric_name=task.metric_name,
+        temperature=fit_temperature(logits, truth),
+        resamples=settings.resamples,
+        seed=config.seed,
     )
     quality = _with_robustness(quality, context, predictor, logits, truth)
     original = _original_logits(context, Path(source), recipe, threads)
@@ -127,12 +135,18 @@ def _with_robustness(
     config, data = context.config, context.data
     settings = config.measurement
     corrupted = corrupt(
-        data.validation.texts, rows=settings.robustness_rows, per_row=settings.corruptions_per_row, seed=config.seed
+        data.validation.texts,
+        rows=settings.robustness_rows,
+        per_row=settings.corruptions_per_row,
+        seed=config.seed,
     )
     robustness = measure_robustness(
-        corrupted, logits.argmax(axis=1), truth,
+        corrupted,
+        logits.argmax(axis=1),
+        truth,
         lambda texts: predictor.logits(texts).argmax(axis=1).astype(np.int64),
-        resamples=settings.resamples, seed=config.seed,
+        resamples=settings.resamples,
+        seed=config.seed,
     )
     rng = np.random.default_rng([config.seed, 5])
     count = min(settings.gap_rows or len(data.train), len(data.train))

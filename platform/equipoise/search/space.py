@@ -50,7 +50,10 @@ class Space:
 
     def point(self, recipe: Recipe) -> Point | None:
         """The point of a recipe; None where this space does not hold it."""
-        point = {"structure": _structure_name(recipe.layers), "runtime": _runtime_name(recipe.engine, recipe.precision)}
+        point = {
+            "structure": _structure_name(recipe.layers),
+            "runtime": _runtime_name(recipe.engine, recipe.precision),
+        }
         known = point["structure"] in self.structures and point["runtime"] in self.runtimes
         return point if known else None
 
@@ -72,7 +75,11 @@ class Space:
         return list(dict.fromkeys(found))
 
     def _least(self, engine: str) -> str:
-        names = [name for name, (owner, precision) in self.runtimes.items() if owner == engine and precision != "int8_dynamic"]
+        names = [
+            name
+            for name, (owner, precision) in self.runtimes.items()
+            if owner == engine and precision != "int8_dynamic"
+        ]
         return names[-1]
 
     @property
@@ -98,7 +105,10 @@ def _runtimes(search: SearchConfig) -> dict[str, tuple[str, str]]:
             continue
         if not is_installed(engine):
             raise ConfigError(
-                "engine is not installed", where="search.engines", value=engine, remedy=f"pip install {engine}, or leave it out"
+                "engine is not installed",
+                where="search.engines",
+                value=engine,
+                remedy=f"pip install {engine}, or leave it out",
             )
         for precision in SUPPORTED[engine]:
             if precision in search.precisions:

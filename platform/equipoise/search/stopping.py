@@ -8,7 +8,8 @@ from typing import Any
 
 from ray.tune import Callback, Stopper
 
-class Enough(Stopper):  # type: ignore[misc]
+
+class Enough(Stopper):
     """Stops at the wanted number of different candidates, at the deadline, or at a fault."""
 
     def __init__(self, wanted: int, deadline_s: float | None) -> None:
@@ -28,7 +29,7 @@ class Enough(Stopper):  # type: ignore[misc]
         return self.failed or late or len(self.seen) >= self.wanted
 
 
-class Watch(Callback):  # type: ignore[misc]
+class Watch(Callback):
     """Tells a display of each candidate, by its recipe hash."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
@@ -38,6 +39,8 @@ class Watch(Callback):  # type: ignore[misc]
         """Nothing: Tune pickles its callbacks to disk, and a terminal cannot be pickled."""
         return {}
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
         if "recipe_hash" in result:
             self.tell(result["recipe_hash"])

@@ -19,7 +19,9 @@ _REPEATS = 6
 """Proposals allowed for each wanted candidate: a sampler may propose a recipe again."""
 
 
-def run_search(context: TrialContext, space: Space, scratch: str, on_candidate: Callable[[str], None] | None = None) -> list[Candidate]:
+def run_search(
+    context: TrialContext, space: Space, scratch: str, on_candidate: Callable[[str], None] | None = None
+) -> list[Candidate]:
     """Measure recipes until there are enough, or the time is up.
 
     Finished candidates are handed to the sampler first: their trials read the record and return,
@@ -48,7 +50,9 @@ def run_search(context: TrialContext, space: Space, scratch: str, on_candidate: 
         try:
             candidate = measure_recipe(shared, reference, space.recipe(point))
         except EquipoiseError as error:
-            tune.report({"fault": str(error), "retryable": isinstance(error, RetryableError), **_worst(search)})
+            tune.report(
+                {"fault": str(error), "retryable": isinstance(error, RetryableError), **_worst(search)}
+            )
             return
         tune.report({"recipe_hash": candidate.recipe_hash, **_objectives(candidate, search)})
 
@@ -62,7 +66,7 @@ def run_search(context: TrialContext, space: Space, scratch: str, on_candidate: 
                 metric=list(search.objectives),
                 mode=directions(search.objectives),
                 sampler=_sampler(search, context.config.seed),
-                points_to_evaluate=[space.point(recipe) for recipe in first],
+                points_to_evaluate=[point for recipe in first if (point := space.point(recipe))],
             ),
             num_samples=wanted * _REPEATS,
             # Each trial spreads over the whole machine by itself; two would wait for each other.
@@ -70,17 +74,21 @@ def run_search(context: TrialContext, space: Space, scratch: str, on_candidate: 
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=scratch, verbose=0, stop=Enough(wanted, deadline),
+            name="tune",
+            storage_path=scratch,
+            verbose=0,
+            stop=Enough(wanted, deadline),
             failure_config=tune.FailureConfig(max_failures=0, fail_fast=True),
             callbacks=[Watch(on_candidate)] if on_candidate else [],
         ),
     )
-    results = tuner.fit()
+    results: Any = tuner.fit()
     for result in results:
         if result.error is not None:
             raise RetryableError(
                 f"a trial died: {(str(result.error).strip().splitlines() or ['?'])[-1]}",
-                where="search", remedy="run again to continue; finished candidates are kept",
+                where="search",
+                remedy="run again to continue; finished candidates are kept",
             ) from result.error
         if result.metrics and result.metrics.get("fault"):
             kind = RetryableError if result.metrics["retryable"] else EquipoiseError
@@ -90,7 +98,7 @@ def run_search(context: TrialContext, space: Space, scratch: str, on_candidate: 
 
 def _objectives(candidate: Candidate, search: SearchConfig) -> dict[str, float]:
     """What the sampler learns; one that may not be chosen counts as worthless on quality."""
-    values = {name: objective(candidate, name) for name in search.objectives}
+    values: dict[str, float] = {name: objective(candidate, name) for name in search.objectives}
     if not candidate.eligible:
         values |= {name: 0.0 for name in search.objectives if name in MAXIMIZED}
     return values

@@ -47,7 +47,11 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
             start = time.perf_counter()
             # max_calls=1: the task pins its process, which must not serve others afterwards.
             timed = ray.remote(
-                num_cpus=cores, resources={MEASURED_SLOT: 1}, max_calls=1, max_retries=1, scheduling_strategy="DEFAULT"
+                num_cpus=cores,
+                resources={MEASURED_SLOT: 1},
+                max_calls=1,
+                max_retries=1,
+                scheduling_strategy="DEFAULT",
             )(time_candidate)
             speed = ray.get(timed.remote(reference, recipe, str(target)))
             judged["seconds"]["speed"] = time.perf_counter() - start
@@ -77,8 +81,11 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
         bytes=judged["bytes"],
         parameters=_count_parameters(source),
         metric_drop=paired_drop(
-            teacher, judged["predictions"], labels,
-            resamples=context.config.measurement.resamples, seed=context.config.seed,
+            teacher,
+            judged["predictions"],
+            labels,
+            resamples=context.config.measurement.resamples,
+            seed=context.config.seed,
         ),
         hardware={**machine, "fingerprint": hardware.fingerprint(machine)},
         seed=context.config.seed,

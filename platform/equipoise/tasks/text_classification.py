@@ -94,9 +94,7 @@ class TextClassification:
         encodings = self.tokenizer.encode_batch_fast(list(inputs))
         arrays: Arrays = {"input_ids": np.array([e.ids for e in encodings], dtype=np.int64)}
         if "attention_mask" in self.inputs:
-            arrays["attention_mask"] = np.array(
-                [e.attention_mask for e in encodings], dtype=np.int64
-            )
+            arrays["attention_mask"] = np.array([e.attention_mask for e in encodings], dtype=np.int64)
         if "token_type_ids" in self.inputs:
             arrays["token_type_ids"] = np.array([e.type_ids for e in encodings], dtype=np.int64)
         return arrays

@@ -36,7 +36,14 @@ def finetune_teacher(
     """Fine-tune the pretrained model in `base`; writes the model folder `target`."""
     training = config.training
     job = _job(
-        config, "fine-tuning the teacher", base, examples, training.epochs, training.learning_rate, labels, None
+        config,
+        "fine-tuning the teacher",
+        base,
+        examples,
+        training.epochs,
+        training.learning_rate,
+        labels,
+        None,
     )
     return fit(job, examples, target, workers=resolve_workers(training), scratch=scratch)
 
@@ -52,8 +59,14 @@ def distill_student(
 
 
 def _job(
-    config: RunConfig, title: str, model: Path, examples: Examples, epochs: float, rate: float,
-    labels: int | None, layers: tuple[int, ...] | None,
+    config: RunConfig,
+    title: str,
+    model: Path,
+    examples: Examples,
+    epochs: float,
+    rate: float,
+    labels: int | None,
+    layers: tuple[int, ...] | None,
 ) -> TrainingJob:
     training = config.training
     steps = count_steps(len(examples.labels), training.batch_size, epochs)

@@ -32,7 +32,10 @@ def fit(job: TrainingJob, examples: Examples, target: Path, *, workers: int, scr
 
     gpus = len(hardware.describe_hardware()["gpus"])
     name = f"fit-{uuid.uuid4().hex[:8]}"
-    trainer = TorchTrainer(
+    # Typed loosely: the annotations of Ray Train 2.60 are those of its first version.
+    build: Any = TorchTrainer
+    failures: Any = ray.train.FailureConfig
+    trainer = build(
         train_worker,
         train_loop_config={"job": job, "examples": ray.put(examples)},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
@@ -42,7 +45,7 @@ def fit(job: TrainingJob, examples: Examples, target: Path, *, workers: int, scr
         run_config=ray.train.RunConfig(
             storage_path=str(scratch),
             name=name,
-            failure_config=ray.train.FailureConfig(max_failures=1, controller_failure_limit=2),
+            failure_config=failures(max_failures=1, controller_failure_limit=2),
         ),
     )
     try:
@@ -78,4 +81,6 @@ def _cause(error: Exception, title: str) -> EquipoiseError:
                 return fault
     last = next(iter(failures.values()), error)
     line = (str(last).strip().splitlines() or ["unknown"])[-1]
-    return RetryableError(f"training failed: {line}", where=title, remedy="see the log; run again to continue")
+    return RetryableError(
+        f"training failed: {line}", where=title, remedy="see the log; run again to continue"
+    )

@@ -31,13 +31,17 @@ def resolve_pretrained(source: str) -> Path:
         folder = Path(source).expanduser()
         if not folder.is_dir():
             raise ModelError(
-                "no such model folder", where="model.teacher", value=source,
+                "no such model folder",
+                where="model.teacher",
+                value=source,
                 remedy="give a folder, hf://ORG/NAME or sample://all-minilm-l6-v2",
             )
     for name in _NEEDED:
         if not (folder / name).is_file():
             raise ModelError(
-                f"has no {name}", where="model.teacher", value=source,
+                f"has no {name}",
+                where="model.teacher",
+                value=source,
                 remedy="weights must be safetensors, with a fast tokenizer",
             )
     return folder
@@ -48,7 +52,12 @@ def _download(source: str) -> Path:
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", _TIMEOUT_S)
     import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     name = source.removeprefix(HUB_SCHEME)
     try:
@@ -58,6 +67,7 @@ def _download(source: str) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise ServiceError(
             "the model hub cannot be reached, and the model is not in the local cache",
-            where="model.teacher", value=source,
+            where="model.teacher",
+            value=source,
             remedy="connect to a network, or give a local folder or sample://all-minilm-l6-v2",
         ) from error

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import BertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
+
+from equipoise.errors import ModelError
+from equipoise.training.initialization import (
+    freeze_embeddings,
+    keep_layers,
+    load_initial_model,
+    teacher_depth,
+)
+
+
+@pytest.fixture(scope="module")
+def deep_classifier(tmp_path_factory: pytest.TempPathFactory, tiny_classifier: Path) -> Path:
+    """The tiny classifier with four different layers."""
+    config = BertForSequenceClassification.from_pretrained(tiny_classifier).config
+    config.num_hidden_layers = 4
+    folder = tmp_path_factory.mktemp("deep")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+def layer_weight(model: torch.nn.Module, index: int) -> torch.Tensor:
+    return model.state_dict()[f"bert.encoder.layer.{index}.output.dense.weight"]
+
+
+@pytest.mark.parametrize("layers", [(0,), (3,), (0, 3), (1, 2, 3), (0, 1, 2, 3)])
+def test_the_kept_layers_keep_their_weights(deep_classifier: Path, layers: tuple[int, ...]) -> None:
+    weights = load_file(deep_classifier / "model.safetensors")
+    model = load_initial_model(str(deep_classifier), None, layers)
+    assert model.config.num_hidden_layers == len(layers)
+    state = model.state_dict()
+    for new, old in enumerate(layers):
+        for name in (key for key in state if f".layer.{new}." in key):
+            source = name.replace(f".layer.{new}.", f".layer.{old}.")
+            assert torch.equal(state[name], weights[source]), name
+    untouched = [name for name in state if ".layer." not in name]
+    assert any(name.startswith("classifier") for name in untouched)
+    assert all(torch.equal(state[name], weights[name]) for name in untouched)
+
+
+def test_a_student_runs_and_survives_saving(deep_classifier: Path, tmp_path: Path) -> None:
+    student = load_initial_model(str(deep_classifier), None, (0, 2)).eval()
+    student.save_pretrained(tmp_path)
+    again = load_initial_model(str(tmp_path), None, None).eval()
+    assert teacher_depth(tmp_path) == 2
+    ids = torch.tensor([[101, 2000, 3000, 102]])
+    with torch.inference_mode():
+        assert torch.equal(student(input_ids=ids).logits, again(input_ids=ids).logits)
+
+
+def test_no_layers_named_keeps_all(deep_classifier: Path) -> None:
+    assert load_initial_model(str(deep_classifier), None, None).config.num_hidden_layers == 4
+    assert teacher_depth(deep_classifier) == 4
+
+
+def test_a_layer_that_is_not_there_is_named(deep_classifier: Path) -> None:
+    with pytest.raises(ModelError, match="has 4 layers") as caught:
+        load_initial_model(str(deep_classifier), None, (0, 4, 9))
+    assert caught.value.value == [4, 9]
+    assert "0 to 3" in caught.value.remedy
+
+
+def test_a_model_of_another_build_is_refused() -> None:
+    config = DistilBertConfig(vocab_size=50, dim=16, n_layers=2, n_heads=2, hidden_dim=16)
+    with pytest.raises(ModelError, match="no encoder layers"):
+        keep_layers(DistilBertForSequenceClassification(config), (0,))
+
+
+def test_a_new_head_has_the_size_asked_for_and_the_old_body(tiny_bert: Path) -> None:
+    model = load_initial_model(str(tiny_bert), 7, None)
+    assert model.classifier.weight.shape[0] == 7
+    weights = load_file(tiny_bert / "model.safetensors")
+    assert torch.equal(model.state_dict()["bert.embeddings.word_embeddings.weight"], weights["embeddings.word_embeddings.weight"])
+
+
+def test_weights_are_loaded_in_fp32_whatever_they_are_stored_in(tiny_classifier: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_classifier, tmp_path, dirs_exist_ok=True)
+    BertForSequenceClassification.from_pretrained(tiny_classifier, dtype=torch.bfloat16).save_pretrained(tmp_path)
+    model = load_initial_model(str(tmp_path), None, None)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_frozen_embeddings_are_all_of_the_tables_and_nothing_else(tiny_classifier: Path) -> None:
+    model = load_initial_model(str(tiny_classifier), None, None)
+    frozen = freeze_embeddings(model)
+    assert "bert.embeddings.word_embeddings.weight" in frozen
+    assert all(name.startswith("bert.embeddings.") for name in frozen)
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad is (name not in frozen)
