@@ -97,7 +97,6 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
 def _quiet_ray() -> None:
     """Ray sets up handlers of its own at import; what they would print belongs in the log file."""
 
-
     quiet_libraries()
 
 

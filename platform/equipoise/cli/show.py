@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from equipoise.runs import RunFolder
+    from equipoise.runs import Candidate, RunFolder
+
+_WIDE = 112
+_COLUMNS = ("", "recipe", "metric", "±", "robust", "ECE", "p50 ms", "p99 ms", "req/s", "MB", "$/1k")
+_WIDE_ONLY = frozenset({"±", "ECE", "p50 ms", "MB"})
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,39 +42,50 @@ def print_summary(run: RunFolder, as_json: bool) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(_table(run))
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
+    console.print(_table(run, wide=console.width >= _WIDE))
     for line in _sentences(summary):
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _table(run: RunFolder) -> Any:
+def _table(run: RunFolder, wide: bool) -> Any:
     from rich.table import Table
 
     frontier = set(run.read("frontier.json")["members"]) if run.has("frontier.json") else set()
     chosen = run.read("choice.json").get("recipe_hash") if run.has("choice.json") else None
     candidates = sorted(run.candidates(), key=lambda c: c.cost.serving_usd_per_1k)
     rps = f"{candidates[0].cost.rps:g}" if candidates else "?"
-    table = Table(title=f"Candidates (validation; $/1k requests at {rps} requests/s)", title_justify="left")
-    for name in ("", "recipe", "metric", "robust", "ECE", "p50 ms", "p99 ms", "req/s", "MB", "$/1k"):
+    table = Table(
+        title=f"Candidates on validation; $/1k requests at {rps} requests/s", title_justify="left", box=None
+    )
+    cells = [_cells(c, c.recipe_hash == chosen, c.recipe_hash in frontier) for c in candidates]
+    shown = [name for name in _COLUMNS if wide or name not in _WIDE_ONLY]
+    for name in shown:
         table.add_column(name, justify="left" if name in ("", "recipe") else "right", no_wrap=True)
-    for c in candidates:
-        mark = "choice" if c.recipe_hash == chosen else "frontier" if c.recipe_hash in frontier else ""
-        mark = "teacher" if c.is_teacher else mark if c.eligible else "rejected"
-        robust = f"{c.quality.robustness.value:.3f}" if c.quality.robustness else "–"
-        table.add_row(
-            mark,
-            c.recipe.label,
-            f"{c.quality.metric.value:.4f}",
-            robust,
-            f"{c.quality.calibration_error.value:.3f}",
-            f"{c.speed.latency_p50_ms.value:.2f}",
-            f"{c.speed.latency_p99_ms.value:.2f}",
-            f"{c.speed.throughput_rps.value:.0f}",
-            f"{c.bytes / 1e6:.1f}",
-            f"{c.cost.serving_usd_per_1k:.6f}",
-            style="bold" if mark == "choice" else "dim" if mark in ("", "rejected") else None,
-        )
+    for row in cells:
+        mark = row[""]
+        style = "bold" if mark == "choice" else "dim" if mark in ("", "rejected") else None
+        table.add_row(*[row[name] for name in shown], style=style)
     return table
+
+
+def _cells(candidate: Candidate, chosen: bool, frontier: bool) -> dict[str, str]:
+    quality, speed = candidate.quality, candidate.speed
+    mark = "choice" if chosen else "teacher" if candidate.is_teacher else "frontier" if frontier else ""
+    return {
+        "": mark if candidate.eligible else "rejected",
+        "recipe": candidate.recipe.label,
+        "metric": f"{quality.metric.value:.4f}",
+        "±": f"{(quality.metric.high - quality.metric.low) / 2:.4f}",
+        "robust": f"{quality.robustness.value:.3f}" if quality.robustness else "-",
+        "ECE": f"{quality.calibration_error.value:.3f}",
+        "p50 ms": f"{speed.latency_p50_ms.value:.2f}",
+        "p99 ms": f"{speed.latency_p99_ms.value:.2f}",
+        "req/s": f"{speed.throughput_rps.value:.0f}",
+        "MB": f"{candidate.bytes / 1e6:.1f}",
+        "$/1k": f"{candidate.cost.serving_usd_per_1k:.6f}",
+    }
 
 
 def _sentences(summary: dict[str, Any]) -> list[str]:
@@ -87,7 +102,8 @@ def _sentences(summary: dict[str, Any]) -> list[str]:
         found.append(f"choice: {choice['recipe']} ({choice['reason']})")
         if "metric" in choice:
             found.append(
-                f"  {choice['metric_name']} on test {choice['metric']:.4f}, teacher {choice['teacher_metric']:.4f}; "
+                f"  {choice['metric_name']} on test {choice['metric']:.4f}, "
+                f"teacher {choice['teacher_metric']:.4f}; "
                 f"macro-F1 {choice['macro_f1']:.4f}, teacher {choice['teacher_macro_f1']:.4f}"
             )
         found.append(
@@ -100,18 +116,21 @@ def _sentences(summary: dict[str, Any]) -> list[str]:
             f"ratio 1/{1 / choice['cost_ratio']:.1f}"
         )
     if served:
-        teacher = served["teacher"]
+        rate = f"{served['usd_per_1k_rps']:g}"
         found.append(
-            f"served {served['rows']:,} test rows: {served['rps']:.0f} requests/s, p50 {served['p50_ms']:.1f} ms, "
-            f"p99 {served['p99_ms']:.1f} ms, agreement with the bundle {served['agreement']:.2%}, "
-            f"${served['usd_per_1k']:.6f}/1k by the exporter at {served['usd_per_1k_rps']:g} requests/s"
+            f"served {_served(served)}, at {rate} requests/s; "
+            f"{served['agreement']:.2%} of labels as in the bundle"
         )
-        found.append(
-            f"  teacher, {teacher['rows']:,} rows: {teacher['rps']:.0f} requests/s, p50 {teacher['p50_ms']:.1f} ms, "
-            f"p99 {teacher['p99_ms']:.1f} ms, ${teacher['usd_per_1k']:.6f}/1k"
-        )
+        found.append(f"  teacher {_served(served['teacher'])}")
     parts = ", ".join(f"{name} ${usd:.4f}" for name, usd in summary["ledger_usd_by_component"].items())
     found.append(
         f"this run took {summary['elapsed_s']:.0f} s and cost ${summary['ledger_usd']:.4f} ({parts})"
     )
     return found
+
+
+def _served(figures: dict[str, Any]) -> str:
+    return (
+        f"{figures['rows']:,} test rows over HTTP: {figures['rps']:.0f} requests/s, "
+        f"p50 {figures['p50_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms, ${figures['usd_per_1k']:.6f}/1k by the exporter"
+    )

@@ -123,4 +123,4 @@ def _count_parameters(folder: Path) -> int:
     from safetensors import safe_open
 
     with safe_open(folder / "model.safetensors", framework="numpy") as weights:
-        return int(sum(np.prod(weights.get_slice(name).get_shape()) for name in weights.keys()))
+        return int(sum(np.prod(weights.get_slice(name).get_shape()) for name in list(weights.keys())))

@@ -1,4 +1,4 @@
-"""Builds DeepSpeed's shared-memory all-reduce for CPUs at install time: `python -m equipoise.training.build_ops`.
+"""Builds DeepSpeed's shared-memory all-reduce for CPUs at install time.
 
 DeepSpeed would otherwise compile it inside the first training, which then seems to hang for up to two
 minutes. Where there is no compiler, training goes without it.
