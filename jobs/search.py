@@ -8,11 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from equipoise.config import load_config
 from equipoise.errors import EquipoiseError
-from equipoise.observability.logging import log_to
-from equipoise.pipeline.run import run_pipeline
-from equipoise.runs import RunFolder
+from equipoise.pipeline.run import run_file
 
 
 class Lines:
@@ -25,19 +22,6 @@ class Lines:
         _print(f"  {text}")
 
 
-def search(file: str, out: str | None = None) -> RunFolder:
-    """Run or resume the config in `file`, into `out` or the config's own run folder.
-
-    Raises:
-        EquipoiseError: with the exit status that its kind stands for; the folder can be resumed.
-    """
-    config = load_config(file)
-    run = RunFolder(out or config.run_folder)
-    log_to(run.local("logs", "equipoise.log"))
-    run_pipeline(config, run, Lines())
-    return run
-
-
 def main() -> None:
     """Parse the command line, run, and end with the error's own exit status."""
     parser = argparse.ArgumentParser(description="Run or resume a run config.")
@@ -45,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", help="run folder; default: the config's output, or runs/NAME")
     given = parser.parse_args()
     try:
-        _print(f"done: {search(given.file, given.out).location}")
+        _print(f"done: {run_file(given.file, given.out, Lines()).location}")
     except EquipoiseError as error:
         sys.stderr.write(f"equipoise: {error}\n")
         sys.exit(error.exit_status)

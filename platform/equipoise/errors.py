@@ -6,7 +6,8 @@
     │   ├── DataError                 data files, columns, labels, rows
     │   ├── ModelError                model name, folder or weights
     │   ├── BundleError               bundle missing, incomplete or tampered with
-    │   └── RunFolderError            run folder missing, in use, or of another config
+    │   ├── RunFolderError            run folder missing, in use, or of another config
+    │   └── TrainingDivergedError     the loss is no longer finite at these settings
     ├── InfeasibleError           3   no candidate meets the constraints
     ├── OverBudgetError           4   a spending limit was reached
     ├── ReconcileError            5   the ledger and the node-hours disagree
@@ -36,6 +37,7 @@ __all__ = [
     "RunFolderError",
     "ServiceError",
     "StorageError",
+    "TrainingDivergedError",
     "shorten",
 ]
 
@@ -98,6 +100,10 @@ class BundleError(InputError):
 
 class RunFolderError(InputError):
     """A run folder is missing, in use, or belongs to another config."""
+
+
+class TrainingDivergedError(InputError):
+    """The loss became infinite or NaN; names step, rows and learning rate."""
 
 
 class InfeasibleError(EquipoiseError):

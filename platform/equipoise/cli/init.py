@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -28,9 +29,15 @@ def init(
     if file.exists() and not force:
         raise ConfigError("stands already", where=str(file), remedy="choose another name, or use --force")
     given = {
-        "name": file.stem.lower().replace("_", "-"),
+        "name": _run_name(file.stem),
         "data": {"train": train, "test": test},
         "model": {"teacher": teacher},
     }
     put_bytes(str(file), render_template(given).encode())
     typer.echo(f"wrote {file}; check it with `equipoise run -f {file} --dry-run`")
+
+
+def _run_name(stem: str) -> str:
+    """A valid run name out of a file name."""
+    plain = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
+    return plain[:63] or "run"

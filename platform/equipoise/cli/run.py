@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from equipoise.config import RunConfig
 
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON when done.")]
 Out = Annotated[
@@ -44,42 +41,27 @@ def run(
 
 def _execute(file: Path, out: str | None, dry_run: bool, as_json: bool) -> None:
     from equipoise.config import load_config
+    from equipoise.runs import RunFolder
 
     config = load_config(file)
+    folder = RunFolder(out or config.run_folder)
+    from equipoise.observability.logging import default_log_file, log_to
+
+    log_to(default_log_file())
     if dry_run:
-        _check(config, out or config.run_folder)
+        from equipoise.pipeline.preflight import check_run
+
+        for sentence in check_run(config, folder).sentences:
+            typer.echo(sentence)
+        typer.echo(f"would write {folder.location}; nothing was trained")
         return
     from equipoise.cli.display import open_display
     from equipoise.cli.show import print_summary
-    from equipoise.observability.logging import log_to
     from equipoise.ray_runtime import prepare_environment
-    from equipoise.runs import RunFolder
 
-    folder = RunFolder(out or config.run_folder)
-    log = log_to(folder.local("logs", "equipoise.log"))
     prepare_environment()
     from equipoise.pipeline.run import run_pipeline
 
     with open_display(quiet=as_json) as display:
-        display.note(f"run folder {folder.location}, log {log.name}")
         run_pipeline(config, folder, display)
     print_summary(folder, as_json)
-
-
-def _check(config: RunConfig, folder: str) -> None:
-    from equipoise.costs.price_book import load_prices
-    from equipoise.data import prepare_data
-    from equipoise.training.deepspeed_config import resolve_precision, resolve_workers
-    from equipoise.training.pretrained import resolve_pretrained
-
-    book = load_prices(config.cost)
-    book.node(config.cost.node)
-    model = resolve_pretrained(config.model.teacher)
-    data = prepare_data(config)
-    for sentence in data.report.sentences():
-        typer.echo(sentence)
-    typer.echo(
-        f"teacher {model}, {resolve_workers(config.training)} workers, {resolve_precision(config.training)}; "
-        f"{config.search.trials} candidates; {config.cost.rps:g} requests/s on {config.cost.node}"
-    )
-    typer.echo(f"would write {folder}; nothing was trained")

@@ -17,9 +17,15 @@ def serve(
     location: Annotated[
         Path, typer.Argument(metavar="RUN|BUNDLE", help="A finished run folder, or a bundle.")
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1024, max=65535)] = 8000,
-    replicas: Annotated[int, typer.Option(help="Replicas, one core each.", min=1)] = 1,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; default: the run's, or loopback.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; default: the run's, or 8000.", min=1024, max=65535)
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Replicas, one core each; default: the run's, or 1.", min=1)
+    ] = None,
 ) -> None:
     """Serve a bundle until Ctrl-C: POST /v1/predict, Open Inference Protocol v2, Prometheus metrics."""
     from equipoise.bundle import locate_bundle, open_bundle
@@ -28,8 +34,11 @@ def serve(
     from equipoise.config.serving import ServingConfig
     from equipoise.observability.logging import default_log_file, log_to
     from equipoise.pipeline.endpoint import keep_serving
+    from equipoise.runs import RunFolder
 
     log_to(default_log_file())
-    config = ServingConfig(host=host, port=port, replicas=replicas)
     run = location if (location / "config.json").is_file() else None
+    held = RunFolder(run).read("config.json")["serving"] if run else {}
+    given = {"host": host, "port": port, "replicas": replicas}
+    config = ServingConfig(**held | {key: value for key, value in given.items() if value is not None})
     keep_serving(bundle, config, run, typer.echo)

@@ -132,5 +132,6 @@ def _sentences(summary: dict[str, Any]) -> list[str]:
 def _served(figures: dict[str, Any]) -> str:
     return (
         f"{figures['rows']:,} test rows over HTTP: {figures['rps']:.0f} requests/s, "
-        f"p50 {figures['p50_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms, ${figures['usd_per_1k']:.6f}/1k by the exporter"
+        f"p50 {figures['p50_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms, "
+        f"${figures['usd_per_1k']:.6f}/1k by the exporter"
     )

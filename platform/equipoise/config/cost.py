@@ -20,6 +20,8 @@ class CostConfig(Section):
     target_utilization: float = Field(
         0.8, gt=0, le=1, description="Share of a replica's measured throughput that is planned with."
     )
-    labelled_rows: int | None = Field(None, ge=0, description="Labels paid for; default: the training rows.")
-    engineer_hours_per_month: float = Field(0, ge=0)
-    retrainings_per_year: float = Field(0, ge=0)
+    labelled_rows: int | None = Field(
+        None, ge=0, description="Labels paid for; default: those of train and validation."
+    )
+    engineer_hours_per_month: float = Field(0, ge=0, description="Hours of upkeep a month.")
+    retrainings_per_year: float = Field(0, ge=0, description="Each costs what training costs.")

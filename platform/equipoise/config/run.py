@@ -23,7 +23,7 @@ class RunConfig(Section):
         description="Names the run; lower-case letters, digits and dashes."
     )
     task: str = Field("text_classification", description="A registered task family.")
-    seed: int = Field(13, ge=0, lt=2**32)
+    seed: int = Field(13, ge=0, lt=2**32, description="Seeds splits, training, sampling and intervals.")
     output: str | None = Field(None, description="Run folder, a path or URI; default runs/NAME.")
     data: DataConfig
     model: ModelConfig

@@ -21,7 +21,7 @@ class SearchConfig(Section):
     time_limit_s: float | None = Field(
         None, gt=0, description="Start no further trial after this many seconds."
     )
-    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "random"] = Field("tpe", description="Optuna sampler.")
     objectives: tuple[Objective, ...] = Field(
         ("metric", "robustness", "latency_p99_ms", "serving_usd_per_1k"),
         min_length=2,
@@ -33,8 +33,12 @@ class SearchConfig(Section):
     layers: tuple[LayerChoice, ...] = Field(
         ("first", "spread"), min_length=1, description="Which of the teacher's layers a student takes."
     )
-    engines: tuple[EngineName, ...] = Field(("torch", "onnxruntime", "openvino"), min_length=1)
-    precisions: tuple[Precision, ...] = Field(("fp32", "bf16", "int8", "int8_dynamic"), min_length=1)
+    engines: tuple[EngineName, ...] = Field(
+        ("torch", "onnxruntime", "openvino"), min_length=1, description="Engines to try."
+    )
+    precisions: tuple[Precision, ...] = Field(
+        ("fp32", "bf16", "int8", "int8_dynamic"), min_length=1, description="Precisions to try."
+    )
 
 
 class ConstraintsConfig(Section):

@@ -25,8 +25,8 @@ class TrainingConfig(Section):
     batch_size: int = Field(64, ge=1, description="Rows per optimizer step, over all workers.")
     learning_rate: float = Field(1e-4, gt=0, le=1, description="Peak learning rate.")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps that warm up.")
-    weight_decay: float = Field(0.01, ge=0)
-    gradient_clipping: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's.")
+    gradient_clipping: float = Field(1.0, gt=0, description="Largest gradient norm.")
     freeze_embeddings: bool = Field(
         False, description="Keep the embedding tables as they are: fewer bytes to train and send."
     )
@@ -38,8 +38,8 @@ class TrainingConfig(Section):
 class DistillationConfig(Section):
     """Students learn from cached teacher logits (Hinton et al., 2015) and from the labels."""
 
-    epochs: float = Field(5, gt=0)
-    learning_rate: float = Field(3e-4, gt=0, le=1)
+    epochs: float = Field(5, gt=0, description="Passes over the training rows.")
+    learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate.")
     temperature: float = Field(2.0, gt=0, description="Softens both distributions in the loss.")
     soft_share: float = Field(
         0.7, ge=0, le=1, description="Weight of the teacher's distribution; labels get the rest."

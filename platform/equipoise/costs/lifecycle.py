@@ -49,6 +49,7 @@ def price_candidate(
     throughput_rps: float,
     stored_bytes: int,
     training_core_seconds: float,
+    retraining_core_seconds: float | None = None,
     search_core_seconds: float,
     labelled_rows: int,
 ) -> CostTerms:
@@ -60,7 +61,9 @@ def price_candidate(
         throughput_rps: measured requests per second of one replica; `cost.target_utilization` of it
             is planned with.
         stored_bytes: bytes kept over the whole horizon.
-        training_core_seconds: core-seconds of making this candidate; each retraining costs as much again.
+        training_core_seconds: core-seconds of making this candidate outside the search.
+        retraining_core_seconds: core-seconds of making it once more, its distillation included; by
+            default as much as the first time.
         search_core_seconds: core-seconds of the search it came out of; 0 for the teacher, which
             needs none.
         labelled_rows: labels paid for where `cost.labelled_rows` is unset.
@@ -83,7 +86,8 @@ def price_candidate(
     data = rows * book.label.usd_per_label
     people = cost.engineer_hours_per_month * book.engineer.usd_per_hour * cost.horizon_months
     retrainings = cost.retrainings_per_year * cost.horizon_months / 12
-    maintenance = people + retrainings * training
+    again = training if retraining_core_seconds is None else retraining_core_seconds * core_second
+    maintenance = people + retrainings * again
 
     requests = cost.rps * 3600 * HOURS_PER_MONTH * cost.horizon_months
     total = training + search + serving + storage + data + maintenance

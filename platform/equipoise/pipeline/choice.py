@@ -7,10 +7,11 @@ from equipoise.costs.ledger import read_ledger
 from equipoise.costs.lifecycle import price_candidate
 from equipoise.errors import InfeasibleError
 from equipoise.pipeline.session import Session
-from equipoise.runs import Candidate
+from equipoise.runs import Candidate, RunFolder
 from equipoise.search.context import TrialContext
 from equipoise.search.frontier import frontier
 from equipoise.search.selection import explain, select
+from equipoise.training.deepspeed_config import resolve_workers
 
 
 def choose(session: Session, context: TrialContext) -> tuple[Candidate, Candidate]:
@@ -45,6 +46,17 @@ def choose(session: Session, context: TrialContext) -> tuple[Candidate, Candidat
     return choice, teacher
 
 
+def standing_choice(run: RunFolder) -> tuple[Candidate, Candidate] | None:
+    """The choice and the teacher of an earlier try; None where none was made."""
+    if not run.has("choice.json"):
+        return None
+    record = run.read("choice.json")
+    if not record["feasible"]:
+        return None
+    by_hash = {candidate.recipe_hash: candidate for candidate in run.candidates()}
+    return by_hash[record["recipe_hash"]], by_hash[record["teacher_hash"]]
+
+
 def bundle_choice(session: Session, context: TrialContext, choice: Candidate) -> Bundle:
     """The choice as a bundle; kept where it is already there."""
     target = session.root / "bundle"
@@ -74,6 +86,7 @@ def _with_search_cost(session: Session, context: TrialContext, candidate: Candid
     """Charge the whole search to whatever comes out of it, and nothing to keeping the teacher."""
     lines = read_ledger(session.run)
     searched = sum(line.quantity for line in lines if line.kind == "usage" and line.component == "search")
+    student_core_s = candidate.seconds["train"] * resolve_workers(session.config.training)
     # A student's own distillation is part of the search's lines; it is not paid twice.
     priced = price_candidate(
         cost=session.config.cost,
@@ -81,6 +94,7 @@ def _with_search_cost(session: Session, context: TrialContext, candidate: Candid
         throughput_rps=candidate.speed.throughput_rps.value,
         stored_bytes=candidate.bytes,
         training_core_seconds=context.teacher_core_s,
+        retraining_core_seconds=context.teacher_core_s + student_core_s,
         search_core_seconds=0.0 if candidate.is_teacher else searched,
         labelled_rows=len(context.data.train) + len(context.data.validation),
     )

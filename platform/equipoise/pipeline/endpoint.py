@@ -6,17 +6,21 @@ import contextlib
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from equipoise import ray_runtime
 from equipoise.bundle import Bundle
 from equipoise.config.serving import ServingConfig
-from equipoise.errors import ServiceError
+from equipoise.errors import InterruptedRunError, ServiceError
+from equipoise.exporter.client import read_metric
+from equipoise.pipeline.preflight import check_port
 
 _START_S = 30.0
+_CURL = (
+    "try: curl -s {url}/v1/predict -H 'content-type: application/json' "
+    '-d \'{{"inputs": "a text to classify"}}\''
+)
 
 
 def keep_serving(
@@ -30,7 +34,7 @@ def keep_serving(
         name = bundle.manifest.name
         url = deploy(bundle.folder, config, model_name=name)
         tell(f"serving {name} ({bundle.manifest.engine} {bundle.manifest.precision}) at {url}")
-        tell(f'try: curl -s {url}/v1/predict -d \'{{"inputs": "a text to classify"}}\'')
+        tell(_CURL.format(url=url))
         tell(f"Ray's metrics: {started['metrics_url']}")
         with contextlib.ExitStack() as stack:
             if run is not None:
@@ -42,6 +46,8 @@ def keep_serving(
             tell("Ctrl-C stops it")
             while True:
                 time.sleep(3600)
+    except KeyboardInterrupt:
+        raise InterruptedRunError("stopped", where=bundle.manifest.name) from None
     finally:
         ray_runtime.stop_ray()
 
@@ -53,6 +59,7 @@ def running_exporter(run: str, port: int, ray_metrics_url: str | None, log: Path
     Raises:
         ServiceError: it does not start.
     """
+    check_port("127.0.0.1", port, "serving.metrics_port")
     command = [sys.executable, "-m", "equipoise.cli.main", "exporter", run, "--port", str(port)]
     if ray_metrics_url:
         command += ["--ray-metrics-url", ray_metrics_url]
@@ -75,8 +82,8 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310
+            if read_metric(url, "equipoise_exporter_up", {"source": "config"}) is not None:
                 return
-        except (urllib.error.URLError, OSError):
+        except ServiceError:
             time.sleep(0.2)
     raise ServiceError("the cost exporter did not start", where=url, remedy=f"see {log}")

@@ -2,41 +2,62 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from equipoise import ray_runtime
-from equipoise.config import RunConfig
-from equipoise.data import PreparedData
-from equipoise.errors import InfeasibleError
+from equipoise.config import RunConfig, load_config
+from equipoise.errors import InfeasibleError, InterruptedRunError
 from equipoise.observability import progress
-from equipoise.pipeline.choice import bundle_choice, choose
+from equipoise.observability.logging import log_to
+from equipoise.pipeline.choice import bundle_choice, choose, standing_choice
 from equipoise.pipeline.display import Display
+from equipoise.pipeline.preflight import Checked, check_port, check_run
 from equipoise.pipeline.session import Session, open_session
 from equipoise.runs import Candidate, RunFolder
 
 _STAGES = ("data", "teacher", "search", "choice", "test", "report")
 
 
+def run_file(file: str | Path, out: str | None, display: Display) -> RunFolder:
+    """Run or resume the config in a file, into `out` or the config's own run folder."""
+    ray_runtime.prepare_environment()
+    config = load_config(file)
+    run = RunFolder(out or config.run_folder)
+    run_pipeline(config, run, display)
+    return run
+
+
 def run_pipeline(config: RunConfig, run: RunFolder, display: Display) -> None:
-    """Run or resume a run to its end.
+    """Run or resume a run to its end. Nothing is written before everything checkable was checked.
 
     Raises:
         EquipoiseError: with the exit status that its kind stands for; the folder can be resumed.
     """
+    display.stage(1, len(_STAGES), _STAGES[0])
+    checked = check_run(config, run)
     with open_session(config, run, display) as session:
-        _stage(session, "data")
-        data = _prepare(session)
+        log = log_to(run.local("logs", "equipoise.log"))
+        display.note(f"run folder {run.location}, log {log.relative_to(run.local())}")
+        run.put(checked.data.report.model_dump(mode="json"), "data.json")
+        for sentence in checked.sentences:
+            display.note(sentence)
         if _finished(session):
             display.note("this run is finished; nothing to do")
             return
-        started = ray_runtime.start_ray()
-        session.ray_metrics_url = started["metrics_url"]
+        check_port(config.serving.host, config.serving.port, "serving.port")
         try:
+            session.ray_metrics_url = ray_runtime.start_ray()["metrics_url"]
             progress.start_board()
-            _run_stages(session, data)
+            _run_stages(session, checked)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                "interrupted", where=run.location, remedy="the same command continues where it stopped"
+            ) from None
         finally:
             ray_runtime.stop_ray()
 
 
-def _run_stages(session: Session, data: PreparedData) -> None:
+def _run_stages(session: Session, checked: Checked) -> None:
     from equipoise.pipeline.served import read_test, serve_test
     from equipoise.pipeline.teacher import train_teacher
     from equipoise.search.space import Space
@@ -44,15 +65,19 @@ def _run_stages(session: Session, data: PreparedData) -> None:
     from equipoise.training.initialization import teacher_depth
 
     _stage(session, "teacher")
-    context = train_teacher(session, data)
+    context = train_teacher(session, checked)
 
     _stage(session, "search")
-    space = Space(session.config.search, teacher_depth(context.teacher))
-    run_search(context, space, str(session.root / ".scratch"), lambda name: _tell_candidate(session, name))
+    chosen = standing_choice(session.run)
+    if chosen is None:
+        space = Space(session.config.search, teacher_depth(context.teacher))
+        scratch = str(session.root / ".scratch")
+        run_search(context, space, scratch, lambda name: _tell_candidate(session, name))
 
     _stage(session, "choice")
     try:
-        choice, teacher = choose(session, context)
+        # Once the test split may have been read, the choice stands.
+        choice, teacher = chosen or choose(session, context)
     except InfeasibleError:
         _report(session)
         raise
@@ -65,16 +90,6 @@ def _run_stages(session: Session, data: PreparedData) -> None:
 
     _stage(session, "report")
     _report(session)
-
-
-def _prepare(session: Session) -> PreparedData:
-    from equipoise.data import prepare_data
-
-    data = prepare_data(session.config)
-    session.run.put(data.report.model_dump(mode="json"), "data.json")
-    for sentence in data.report.sentences():
-        session.display.note(sentence)
-    return data
 
 
 def _report(session: Session) -> None:

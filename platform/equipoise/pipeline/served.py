@@ -84,9 +84,9 @@ def serve_test(
     teacher_bundle = write_candidate_bundle(session, context, teacher, ".scratch", "teacher-bundle")
     log = session.root / "logs" / "exporter.log"
     with running_exporter(session.run.location, free_port(), session.ray_metrics_url, log) as metrics_url:
-        teacher_part = _serve(session, teacher_bundle, "teacher", [texts[row] for row in rows], metrics_url)[
-            1
-        ]
+        teacher_part = _serve(
+            session, teacher_bundle, f"{config.name}-teacher", [texts[row] for row in rows], metrics_url
+        )[1]
         replayed, choice_part = _serve(session, bundle, config.name, texts, metrics_url)
     differing = [row for row, label in enumerate(replayed.labels) if label != expected[row]]
     record = {

@@ -62,7 +62,7 @@ def open_session(config: RunConfig, run: RunFolder, display: Display) -> Iterato
             "another process runs in this folder", where=str(root), remedy="wait for it, or use --out"
         ) from None
     try:
-        run.claim(config.model_dump(mode="json"))
+        run.claim(config.model_dump(mode="json"), changeable=_changeable(run))
         node = config.cost.training_node or config.cost.node
         cores = len(hardware.usable_cores())
         writer = f"driver-{uuid.uuid4().hex[:8]}"
@@ -73,6 +73,16 @@ def open_session(config: RunConfig, run: RunFolder, display: Display) -> Iterato
             yield Session(config, run, display, prices, ledger, _revision(), cores)
     finally:
         lock.release()
+
+
+def _changeable(run: RunFolder) -> set[str]:
+    """Sections of the config that no finished stage of the run depends on."""
+    found = {"output"}
+    if not run.has("served.json"):
+        found.add("serving")
+    if not (run.has("choice.json") and run.read("choice.json")["feasible"]):
+        found.add("constraints")
+    return found
 
 
 @contextlib.contextmanager
@@ -108,7 +118,7 @@ def _node_clock(run: RunFolder, config: RunConfig, prices: PriceBook, node: str)
 def _revision() -> str:
     """Version, and the commit where this is a checkout."""
     try:
-        commit = subprocess.run(
+        commit = subprocess.run(  # noqa: S603 - fixed words
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],  # noqa: S607
             capture_output=True,
             text=True,

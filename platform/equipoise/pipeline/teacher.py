@@ -9,23 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data import PreparedData
+from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.session import Session
 from equipoise.search.context import TrialContext
 from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import resolve_precision, resolve_workers
 from equipoise.training.finetune import encode_examples, finetune_teacher
-from equipoise.training.pretrained import resolve_pretrained
 from equipoise.training.teacher_outputs import teacher_logits
 
 
-def train_teacher(session: Session, data: PreparedData) -> TrialContext:
+def train_teacher(session: Session, checked: Checked) -> TrialContext:
     """Fine-tune the teacher unless it stands, and return what the trials share."""
-    config, run = session.config, session.run
+    config, run, data, base = session.config, session.run, checked.data, checked.base
     folder = session.root / "teacher"
     if not run.has("teacher", "trained.json"):
         shutil.rmtree(folder, ignore_errors=True)
-        base = resolve_pretrained(config.model.teacher)
         task = find_task(config.task).create(base, data.labels, config.model.max_length)
         examples = encode_examples(task, data.train.texts, data.train.labels)
         workers = resolve_workers(config.training)

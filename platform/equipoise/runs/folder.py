@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from equipoise.runs.records import Candidate
 class RunFolder:
     """Names and records of one run, at a local path or any pyarrow URI.
 
-    Holds `config.json`, `data.json`, `teacher/`, `students/<structure>/`, `candidates/<hash>.json`,
-    `frontier.json`, `choice.json`, `bundle/`, `test.json`, `served.json`, `ledger/<writer>/<seq>.jsonl`
-    and `report.html`.
+    Holds `config.json`, `data.json`, `teacher/`, `students/<structure>/`, `models/<hash>/`,
+    `candidates/<hash>.json`, `frontier.json`, `choice.json`, `bundle/`, `test.json`, `served.json`,
+    `ledger/<writer>/<seq>.jsonl`, `report.html` and `logs/`.
     """
 
     def __init__(self, location: str | Path) -> None:
@@ -86,8 +87,12 @@ class RunFolder:
                 remedy="delete it, and the run measures that candidate again",
             ) from error
 
-    def claim(self, config: dict[str, Any]) -> bool:
+    def claim(self, config: dict[str, Any], changeable: Iterable[str] = ()) -> bool:
         """Bind the folder to a config, or check that it is bound to this one.
+
+        Args:
+            config: the config as JSON values.
+            changeable: sections that may differ; the folder takes the new ones.
 
         Returns:
             Whether the folder held an earlier try of the same run.
@@ -100,13 +105,17 @@ class RunFolder:
             self.put(config, "config.json")
             return False
         held = self.read("config.json")
-        if held != config:
-            key = next(iter(_differences(held, config)), "?")
+        kept = set(changeable)
+        differing = [key for key in _differences(held, config) if key.partition(".")[0] not in kept]
+        if differing:
+            key = differing[0]
             raise RunFolderError(
                 f"belongs to a run with another config: {key} differs",
                 where=self.location,
                 remedy="choose another folder with --out, or delete this one",
             )
+        if held != config:
+            self.put(config, "config.json")
         return True
 
 

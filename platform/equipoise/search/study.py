@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
+from equipoise import errors
 from equipoise.config.search import SearchConfig
 from equipoise.errors import EquipoiseError, RetryableError
 from equipoise.runs import Candidate, RunFolder
@@ -50,9 +52,7 @@ def run_search(
         try:
             candidate = measure_recipe(shared, reference, space.recipe(point))
         except EquipoiseError as error:
-            tune.report(
-                {"fault": str(error), "retryable": isinstance(error, RetryableError), **_worst(search)}
-            )
+            tune.report({"fault": _pack(error), **_worst(search)})
             return
         tune.report({"recipe_hash": candidate.recipe_hash, **_objectives(candidate, search)})
 
@@ -91,9 +91,20 @@ def run_search(
                 remedy="run again to continue; finished candidates are kept",
             ) from result.error
         if result.metrics and result.metrics.get("fault"):
-            kind = RetryableError if result.metrics["retryable"] else EquipoiseError
-            raise kind(str(result.metrics["fault"]), where="search")
+            raise _unpack(result.metrics["fault"])
     return run.candidates()
+
+
+def _pack(error: EquipoiseError) -> str:
+    """A fault as text: what a trial reports must be plain."""
+    return json.dumps([type(error).__name__, error.what, error.where, error.remedy])
+
+
+def _unpack(fault: str) -> EquipoiseError:
+    """The fault of a trial, of its own kind, so that it ends with its own exit status."""
+    name, what, where, remedy = json.loads(fault)
+    kind: type[EquipoiseError] = getattr(errors, name, EquipoiseError)
+    return kind(what, where=where, remedy=remedy)
 
 
 def _objectives(candidate: Candidate, search: SearchConfig) -> dict[str, float]:

@@ -47,7 +47,7 @@ class TextClassification:
         tokenizer.enable_truncation(max_length)
         if tokenizer.padding is None:
             pad = tokenizer.token_to_id("[PAD]")
-            tokenizer.enable_padding(pad_id=pad or 0, pad_token="[PAD]")
+            tokenizer.enable_padding(pad_id=pad or 0, pad_token="[PAD]")  # noqa: S106 - a vocabulary entry
         else:
             tokenizer.enable_padding(
                 pad_id=tokenizer.padding["pad_id"], pad_token=tokenizer.padding["pad_token"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.errors import EquipoiseError
+from equipoise.errors import TrainingDivergedError
 from equipoise.observability import progress
 from equipoise.training.batches import epoch_batches, worker_share
 
@@ -96,7 +96,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, float]:
             engine.step()
             value = float(loss.detach())
             if not np.isfinite(value):
-                raise EquipoiseError(
+                raise TrainingDivergedError(
                     f"the loss is not finite at step {step}: rows {rows[:8].tolist()}…, "
                     f"learning rate {engine.get_lr()[0]:.2e}",
                     where=job.title,

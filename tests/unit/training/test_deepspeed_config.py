@@ -12,7 +12,12 @@ from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_
 
 def test_the_generated_config_follows_the_section() -> None:
     training = TrainingConfig(
-        batch_size=32, precision="bf16", zero_stage=2, weight_decay=0.1, gradient_clipping=0.5, warmup_share=0.2
+        batch_size=32,
+        precision="bf16",
+        zero_stage=2,
+        weight_decay=0.1,
+        gradient_clipping=0.5,
+        warmup_share=0.2,
     )
     built = build_deepspeed_config(training, workers=4, total_steps=100, learning_rate=1e-3)
     assert built["train_micro_batch_size_per_gpu"] * 4 * built["gradient_accumulation_steps"] == 32

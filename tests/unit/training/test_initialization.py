@@ -80,12 +80,19 @@ def test_a_new_head_has_the_size_asked_for_and_the_old_body(tiny_bert: Path) -> 
     model = load_initial_model(str(tiny_bert), 7, None)
     assert model.classifier.weight.shape[0] == 7
     weights = load_file(tiny_bert / "model.safetensors")
-    assert torch.equal(model.state_dict()["bert.embeddings.word_embeddings.weight"], weights["embeddings.word_embeddings.weight"])
+    assert torch.equal(
+        model.state_dict()["bert.embeddings.word_embeddings.weight"],
+        weights["embeddings.word_embeddings.weight"],
+    )
 
 
-def test_weights_are_loaded_in_fp32_whatever_they_are_stored_in(tiny_classifier: Path, tmp_path: Path) -> None:
+def test_weights_are_loaded_in_fp32_whatever_they_are_stored_in(
+    tiny_classifier: Path, tmp_path: Path
+) -> None:
     shutil.copytree(tiny_classifier, tmp_path, dirs_exist_ok=True)
-    BertForSequenceClassification.from_pretrained(tiny_classifier, dtype=torch.bfloat16).save_pretrained(tmp_path)
+    BertForSequenceClassification.from_pretrained(tiny_classifier, dtype=torch.bfloat16).save_pretrained(
+        tmp_path
+    )
     model = load_initial_model(str(tmp_path), None, None)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 

@@ -1,0 +1,75 @@
+"""Everything about a run that can be found wrong before anything is written or trained."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from equipoise.config import RunConfig
+from equipoise.costs.price_book import load_prices, replica_usd_per_hour, stale_prices
+from equipoise.data import PreparedData, prepare_data
+from equipoise.errors import ServiceError
+from equipoise.runs import RunFolder
+from equipoise.search.space import Space
+from equipoise.tasks import find_task
+from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_precision, resolve_workers
+from equipoise.training.pretrained import resolve_pretrained
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A run that can start: its data, its base model, and what a person should know."""
+
+    data: PreparedData
+    base: Path
+    sentences: list[str]
+
+
+def check_run(config: RunConfig, run: RunFolder) -> Checked:
+    """Check prices, task, batch, space, model, run folder and data; starts and writes nothing.
+
+    Raises:
+        EquipoiseError: the first thing found wrong.
+    """
+    run.local()
+    find_task(config.task)
+    prices = load_prices(config.cost)
+    replica_usd_per_hour(prices, config.cost)
+    prices.node(config.cost.training_node or config.cost.node)
+    workers = resolve_workers(config.training)
+    build_deepspeed_config(
+        config.training, workers=workers, total_steps=100, learning_rate=config.training.learning_rate
+    )
+    base = resolve_pretrained(config.model.teacher)
+    space = Space(config.search, _depth(base))
+    data = prepare_data(config)
+    sentences = data.report.sentences()
+    stale = stale_prices(prices)
+    if stale:
+        entry, days = next(iter(stale.items()))
+        sentences.append(f"{len(stale)} prices are over a year old, such as {entry} ({days} days).")
+    sentences.append(
+        f"{min(config.search.trials, space.size)} of {space.size} recipes will be measured; training takes "
+        f"{workers} workers in {resolve_precision(config.training)}, ZeRO stage {config.training.zero_stage}."
+    )
+    return Checked(data, base, sentences)
+
+
+def check_port(host: str, port: int, field: str) -> None:
+    """Raise ServiceError unless a port is free, before hours are spent on the way to it."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ServiceError(
+                f"cannot be listened on: {error.strerror or error}",
+                where=f"{host}:{port}",
+                remedy=f"stop what listens there, or choose another {field}",
+            ) from error
+
+
+def _depth(base: Path) -> int:
+    return int(json.loads((base / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"])
