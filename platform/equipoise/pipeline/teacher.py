@@ -45,22 +45,26 @@ def train_teacher(session: Session, checked: Checked) -> TrialContext:
         }
         run.put(trained, "teacher", "trained.json")
     trained = run.read("teacher", "trained.json")
-    logits = _outputs(session, trained["task"], data.train.texts + data.validation.texts)
-    split = len(data.train)
+    # Students learn from outputs in the training precision; what is measured is held against fp32.
+    precision = resolve_precision(config.training)
+    train_logits = _outputs(session, trained["task"], data.train.texts, precision)
+    validation_logits = _outputs(session, trained["task"], data.validation.texts, "fp32")
     return TrialContext(
         config=config,
         folder=run.location,
         data=data,
         task_description=trained["task"],
-        train_logits=logits[:split],
-        validation_logits=logits[split:],
+        train_logits=train_logits,
+        validation_logits=validation_logits,
         teacher_core_s=trained["seconds"] * trained["workers"],
         revision=session.revision,
     )
 
 
-def _outputs(session: Session, description: dict[str, Any], texts: list[str]) -> NDArray[np.float32]:
+def _outputs(
+    session: Session, description: dict[str, Any], texts: list[str], precision: str
+) -> NDArray[np.float32]:
     folder = session.root / "teacher"
     task = find_task(description["name"]).load(folder, description)
     with session.ledger.meter("training", cores=session.cores, detail="teacher outputs"):
-        return teacher_logits(folder, task, texts, folder / "outputs")
+        return teacher_logits(folder, task, texts, folder / "outputs", precision)
