@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from equipoise import storage
 from equipoise.config import RunConfig
 from equipoise.costs.price_book import load_prices, replica_usd_per_hour, stale_prices
 from equipoise.data import PreparedData, prepare_data
-from equipoise.errors import ServiceError
+from equipoise.errors import ModelError, ServiceError
 from equipoise.runs import RunFolder
 from equipoise.search.space import Space
 from equipoise.tasks import find_task
@@ -72,4 +72,12 @@ def check_port(host: str, port: int, field: str) -> None:
 
 
 def _depth(base: Path) -> int:
-    return int(json.loads((base / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"])
+    depth = storage.read_json(str(base / "config.json")).get("num_hidden_layers")
+    if not isinstance(depth, int):
+        raise ModelError(
+            "its config.json names no num_hidden_layers",
+            where="model.teacher",
+            value=str(base),
+            remedy="give a model of the BERT family",
+        )
+    return depth

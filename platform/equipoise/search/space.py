@@ -75,12 +75,10 @@ class Space:
         return list(dict.fromkeys(found))
 
     def _least(self, engine: str) -> str:
-        names = [
-            name
-            for name, (owner, precision) in self.runtimes.items()
-            if owner == engine and precision != "int8_dynamic"
-        ]
-        return names[-1]
+        # Dynamic int8 is the last to try: it fails the neighbour check on most models.
+        own = {name: precision for name, (owner, precision) in self.runtimes.items() if owner == engine}
+        names = [name for name, precision in own.items() if precision != "int8_dynamic"]
+        return (names or list(own))[-1]
 
     @property
     def size(self) -> int:

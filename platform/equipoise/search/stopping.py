@@ -30,10 +30,11 @@ class Enough(Stopper):
 
 
 class Watch(Callback):
-    """Tells a display of each candidate, by its recipe hash."""
+    """Tells a display of each candidate once, by its recipe hash."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.tell = tell
+        self.told: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks to disk, and a terminal cannot be pickled."""
@@ -42,5 +43,7 @@ class Watch(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        if "recipe_hash" in result:
-            self.tell(result["recipe_hash"])
+        name = result.get("recipe_hash")
+        if name and name not in self.told:
+            self.told.add(name)
+            self.tell(name)

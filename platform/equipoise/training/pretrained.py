@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from equipoise.data import SAMPLE_SCHEME, sample_model
@@ -10,7 +9,7 @@ from equipoise.errors import ModelError, ServiceError
 
 HUB_SCHEME = "hf://"
 _NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
-_TIMEOUT_S = "20"
+_TIMEOUT_S = 20.0
 
 
 def resolve_pretrained(source: str) -> Path:
@@ -48,23 +47,29 @@ def resolve_pretrained(source: str) -> Path:
 
 
 def _download(source: str) -> Path:
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", _TIMEOUT_S)
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", _TIMEOUT_S)
-    import httpx
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    # The library that huggingface_hub speaks through; not all of its errors are OSError.
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     name = source.removeprefix(HUB_SCHEME)
+    reachable = True
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_NEEDED)))
+        # One question with a time limit: the download would wait for minutes where nobody answers.
+        HfApi().model_info(name, timeout=_TIMEOUT_S)
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelError("the hub has no such model", where="model.teacher", value=source) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise ModelError(
+            "the hub has no such model, or keeps it from you",
+            where="model.teacher",
+            value=source,
+            remedy="check the name, or log in with `hf auth login`",
+        ) from error
+    except (HTTPError, OSError):
+        reachable = False
+    try:
+        found = snapshot_download(name, allow_patterns=list(_NEEDED), local_files_only=not reachable)
+        return Path(found)
+    except (HTTPError, OSError) as error:
         raise ServiceError(
             "the model hub cannot be reached, and the model is not in the local cache",
             where="model.teacher",

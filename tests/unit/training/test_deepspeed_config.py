@@ -77,5 +77,5 @@ def test_auto_takes_what_the_machine_multiplies() -> None:
     machine = hardware.describe_hardware()
     native = bool({"amx_bf16", "avx512_bf16"} & set(machine["flags"]) or machine["gpus"])
     assert resolve_precision(TrainingConfig()) == ("bf16" if native else "fp32")
-    assert resolve_workers(TrainingConfig()) == len(machine["gpus"]) or machine["cores"]
+    assert resolve_workers(TrainingConfig()) == (len(machine["gpus"]) or machine["cores"])
     assert resolve_workers(TrainingConfig(workers=3)) == 3

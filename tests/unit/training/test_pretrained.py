@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from equipoise.errors import ModelError, ServiceError
+from equipoise.errors import ModelError
 from equipoise.training.pretrained import resolve_pretrained
 
 
@@ -44,22 +48,70 @@ def test_pickled_weights_are_no_weights(tiny_bert: Path, tmp_path: Path) -> None
         resolve_pretrained(str(folder))
 
 
-def test_a_hub_that_cannot_be_reached_is_worth_another_try(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    # Discard: nothing listens on port 9, here or on a machine that reaches the hub.
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    started = time.monotonic()
-    with pytest.raises(ServiceError) as caught:
-        resolve_pretrained("hf://nonexistent/model")
-    assert time.monotonic() - started < 60
-    assert caught.value.exit_status == 6
-    assert "\n" not in str(caught.value)
-    assert "hf://nonexistent/model" in str(caught.value)
-    assert "local folder" in caught.value.remedy
-
-
-def test_a_name_that_no_hub_has_is_wrong_for_good() -> None:
+def test_a_name_that_no_hub_can_have_is_wrong_for_good() -> None:
     with pytest.raises(ModelError, match="no such model"):
         resolve_pretrained("hf://not a/name/at all")
+
+
+ASK = """
+import sys
+from equipoise.errors import EquipoiseError
+from equipoise.training.pretrained import resolve_pretrained
+try:
+    print(resolve_pretrained("hf://nonexistent/model"))
+except EquipoiseError as error:
+    print(error)
+    sys.exit(error.exit_status)
+"""
+
+
+def ask_hub(tmp_path: Path, **environment: str) -> tuple[int, str, float]:
+    """Exit status, answer and seconds of asking for a hub model, with an empty cache."""
+    started = time.monotonic()
+    found = subprocess.run(
+        [sys.executable, "-c", ASK],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "HF_HOME": str(tmp_path), **environment},
+    )
+    assert found.stderr == ""
+    return found.returncode, found.stdout, time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        # Discard: nothing listens there.
+        {"HF_ENDPOINT": "http://127.0.0.1:9"},
+        {"HF_HUB_OFFLINE": "1"},
+        {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},
+    ],
+    ids=["refused", "offline", "proxy"],
+)
+def test_a_hub_that_cannot_be_reached_is_worth_another_try(tmp_path: Path, environment: dict[str, str]) -> None:
+    status, answer, _ = ask_hub(tmp_path, **environment)
+    assert status == 6
+    assert answer.count("\n") == 1
+    assert "model.teacher" in answer
+    assert "hf://nonexistent/model" in answer
+    assert "local folder" in answer
+
+
+@pytest.mark.slow
+def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        status, answer, seconds = ask_hub(tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert status == 6
+    assert answer.count("\n") == 1
+    assert seconds < 45
+
+
+def test_a_cached_model_needs_no_hub(tmp_path: Path, tiny_bert: Path) -> None:
+    repository = tmp_path / "hub" / "models--nonexistent--model"
+    shutil.copytree(tiny_bert, repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40, encoding="utf-8")
+    status, answer, _ = ask_hub(tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    assert status == 0
+    assert Path(answer.strip()) == repository / "snapshots" / ("0" * 40)

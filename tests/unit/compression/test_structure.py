@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equipoise.compression.structure import recipe_hash, structure_key, student_layers
+from equipoise.errors import ConfigError
+from equipoise.runs import Recipe
+
+RECIPE = Recipe(depth=2, layers=(0, 5), distilled=True, engine="openvino", precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("teacher_depth", "depth", "choice", "layers"),
+    [
+        (6, 3, "first", (0, 1, 2)),
+        (6, 3, "last", (3, 4, 5)),
+        (6, 3, "spread", (0, 2, 5)),
+        (12, 4, "spread", (0, 4, 7, 11)),
+        (6, 2, "spread", (0, 5)),
+        (6, 1, "first", (0,)),
+        (6, 1, "spread", (0,)),
+        (6, 1, "last", (5,)),
+        (1, 1, "spread", (0,)),
+    ],
+)
+def test_layers_that_are_kept(teacher_depth: int, depth: int, choice: str, layers: tuple[int, ...]) -> None:
+    assert student_layers(teacher_depth, depth, choice) == layers
+
+
+@given(teacher_depth=st.integers(1, 48), data=st.data())
+def test_any_student_is_a_part_of_its_teacher_in_order(teacher_depth: int, data: st.DataObject) -> None:
+    depth = data.draw(st.integers(1, teacher_depth))
+    for choice in ("first", "spread", "last"):
+        layers = student_layers(teacher_depth, depth, choice)
+        assert len(layers) == depth
+        assert list(layers) == sorted(set(layers))
+        assert 0 <= layers[0] <= layers[-1] < teacher_depth
+    if depth > 1:
+        assert {0, teacher_depth - 1} <= set(student_layers(teacher_depth, depth, "spread"))
+    assert student_layers(teacher_depth, teacher_depth, "spread") == tuple(range(teacher_depth))
+
+
+@pytest.mark.parametrize("depth", [0, -1, 7])
+def test_a_depth_that_the_teacher_has_not_is_named(depth: int) -> None:
+    with pytest.raises(ConfigError, match="the teacher has 6 layers") as caught:
+        student_layers(6, depth, "first")
+    assert (caught.value.where, caught.value.value) == ("search.depths", depth)
+    assert "1 to 6" in caught.value.remedy
+
+
+def test_a_recipe_has_the_same_name_in_every_process() -> None:
+    check = (
+        "from equipoise.runs import Recipe; from equipoise.compression.structure import recipe_hash; "
+        f"print(recipe_hash(Recipe.model_validate_json({RECIPE.model_dump_json()!r})))"
+    )
+    names = {
+        subprocess.run(
+            [sys.executable, "-c", check],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    # Written out: a changed name would orphan the candidates of every finished run folder.
+    assert names == {recipe_hash(RECIPE)} == {"4075d786dbff"}
+
+
+def test_every_part_of_a_recipe_is_in_its_name() -> None:
+    others = [
+        {"layers": (0, 4)},
+        {"engine": "onnxruntime"},
+        {"precision": "fp32"},
+        {"distilled": False},
+        {"depth": 3},
+    ]
+    names = {recipe_hash(RECIPE), *(recipe_hash(RECIPE.model_copy(update=other)) for other in others)}
+    assert len(names) == len(others) + 1
+
+
+def test_a_structure_is_a_folder_name() -> None:
+    assert structure_key((0, 5)) == "layers-0-5"
