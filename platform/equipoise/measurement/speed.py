@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,11 +16,15 @@ from equipoise.runs import Figure, Speed
 _WARM_UP = 10
 
 
-def pin_to_last_core() -> int:
-    """Pin this process to one core, the last it may use; returns the core's number."""
-    core = hardware.usable_cores()[-1]
-    hardware.pin_to([core])
-    return core
+@contextlib.contextmanager
+def pinned_to_one_core() -> Iterator[None]:
+    """Keep every thread of this process, and those it starts, on the last core it may use."""
+    cores = hardware.usable_cores()
+    hardware.pin_to(cores[-1:])
+    try:
+        yield
+    finally:
+        hardware.pin_to(cores)
 
 
 def measure_speed(

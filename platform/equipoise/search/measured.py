@@ -15,7 +15,7 @@ from equipoise.measurement.agreement import measure_agreement
 from equipoise.measurement.calibration import fit_temperature
 from equipoise.measurement.quality import measure_quality
 from equipoise.measurement.robustness import corrupt, measure_robustness
-from equipoise.measurement.speed import measure_speed, pin_to_last_core
+from equipoise.measurement.speed import measure_speed, pinned_to_one_core
 from equipoise.observability import progress
 from equipoise.runs import Agreement, Quality, Recipe, Speed
 from equipoise.search.context import TrialContext
@@ -86,20 +86,20 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
 
 
 def time_candidate(context: TrialContext, recipe: Recipe, model: str) -> Speed:
-    """Measure speed; the caller holds the measured slot. Pins the process to one core."""
+    """Measure speed; the caller holds the measured slot."""
     progress.tell(f"timing {recipe.label}", 0, 1, force=True)
-    pin_to_last_core()
     settings = context.config.measurement
-    engine = open_engine(recipe.engine, Path(model), recipe.precision, threads=1)
-    return measure_speed(
-        Predictor(context.load_task(), engine),
-        context.data.validation.texts,
-        requests=settings.latency_requests,
-        batches=settings.throughput_batches,
-        batch_size=settings.batch_size,
-        resamples=settings.resamples,
-        seed=context.config.seed,
-    )
+    with pinned_to_one_core():
+        engine = open_engine(recipe.engine, Path(model), recipe.precision, threads=1)
+        return measure_speed(
+            Predictor(context.load_task(), engine),
+            context.data.validation.texts,
+            requests=settings.latency_requests,
+            batches=settings.throughput_batches,
+            batch_size=settings.batch_size,
+            resamples=settings.resamples,
+            seed=context.config.seed,
+        )
 
 
 def rejection(agreement: Agreement, recipe: Recipe, context: TrialContext) -> str | None:

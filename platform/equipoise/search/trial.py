@@ -45,11 +45,9 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
             judged = ray.get(judge.remote(reference, recipe, str(source), str(target)))
         with ledger.meter("search", cores=cores, detail=f"time {recipe.label}"):
             start = time.perf_counter()
-            # max_calls=1: the task pins its process, which must not serve others afterwards.
             timed = ray.remote(
                 num_cpus=cores,
                 resources={MEASURED_SLOT: 1},
-                max_calls=1,
                 max_retries=1,
                 scheduling_strategy="DEFAULT",
             )(time_candidate)

@@ -56,13 +56,14 @@ def test_a_known_delay_shows_in_each_figure(predictor: Predictor) -> None:
     assert speed.throughput_rps.high < 10 / 0.02
 
 
-def test_pinning_takes_the_last_core_for_every_thread() -> None:
+def test_pinning_takes_the_last_core_for_every_thread_and_gives_all_back() -> None:
     check = (
-        "import os, threading; from equipoise.measurement.speed import pin_to_last_core; "
-        "cores = sorted(os.sched_getaffinity(0)); release = threading.Event(); "
-        "thread = threading.Thread(target=release.wait); thread.start(); core = pin_to_last_core(); "
-        "held = {tuple(os.sched_getaffinity(int(t))) for t in os.listdir('/proc/self/task')}; "
-        "release.set(); print(core == cores[-1], held == {(core,)})"
+        "import os, threading; from equipoise.measurement.speed import pinned_to_one_core; "
+        "held = lambda: {tuple(os.sched_getaffinity(int(t))) for t in os.listdir('/proc/self/task')}; "
+        "before = held(); cores = sorted(os.sched_getaffinity(0)); release = threading.Event(); "
+        "thread = threading.Thread(target=release.wait); thread.start(); pin = pinned_to_one_core(); "
+        "pin.__enter__(); during = held(); pin.__exit__(None, None, None); after = held(); "
+        "release.set(); print(during == {(cores[-1],)}, before == after)"
     )
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("this system cannot pin a process to a core")

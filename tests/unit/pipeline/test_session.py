@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from equipoise.config import RunConfig
+from equipoise.costs.ledger import read_ledger
+from equipoise.errors import ConfigError, RunFolderError
+from equipoise.pipeline.display import Silent
+from equipoise.pipeline.session import open_session
+from equipoise.runs import RunFolder
+
+Build = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "run")
+
+
+def test_a_session_binds_the_folder_and_meters_the_node(run: RunFolder, run_config: Build) -> None:
+    config = run_config()
+    with open_session(config, run, Silent()) as session:
+        assert run.read("config.json") == config.model_dump(mode="json")
+        assert session.root == Path(run.location)
+        assert session.revision
+        with session.ledger.meter("training", cores=session.cores):
+            pass
+    lines = read_ledger(run)
+    assert sorted(line.kind for line in lines) == ["node", "usage"]
+    node = next(line for line in lines if line.kind == "node")
+    usage = next(line for line in lines if line.kind == "usage")
+    assert node.period_start <= usage.period_start <= usage.period_end <= node.period_end
+
+
+def test_one_session_at_a_time(run: RunFolder, run_config: Build) -> None:
+    with open_session(run_config(), run, Silent()):
+        with pytest.raises(RunFolderError, match="another process runs") as caught:
+            open_session(run_config(), run, Silent()).__enter__()
+        assert caught.value.where == run.location
+    with open_session(run_config(), run, Silent()):
+        pass
+
+
+def test_a_folder_of_another_config_is_refused_and_left_alone(run: RunFolder, run_config: Build) -> None:
+    with open_session(run_config(), run, Silent()):
+        pass
+    before = {path: path.read_bytes() for path in Path(run.location).rglob("*.json")}
+    with pytest.raises(RunFolderError, match=r"training\.epochs differs"):
+        open_session(run_config(training={"epochs": 9}), run, Silent()).__enter__()
+    assert {path: path.read_bytes() for path in Path(run.location).rglob("*.json")} == before
+
+
+def test_constraints_may_change_until_a_choice_meets_them(run: RunFolder, run_config: Build) -> None:
+    for bound in (0.01, 0.02):
+        with open_session(run_config(constraints={"max_drop": bound}), run, Silent()):
+            assert run.read("config.json")["constraints"]["max_drop"] == bound
+        run.put({"feasible": False, "reason": "", "teacher_hash": ""}, "choice.json")
+    run.put({"feasible": True}, "choice.json")
+    with pytest.raises(RunFolderError, match=r"constraints\.max_drop differs"):
+        open_session(run_config(constraints={"max_drop": 0.03}), run, Silent()).__enter__()
+
+
+def test_the_port_may_change_until_it_was_served(run: RunFolder, run_config: Build) -> None:
+    for port in (8101, 8102):
+        with open_session(run_config(serving={"port": port}), run, Silent()):
+            pass
+    run.put({}, "served.json")
+    with pytest.raises(RunFolderError, match=r"serving\.port differs"):
+        open_session(run_config(serving={"port": 8103}), run, Silent()).__enter__()
+
+
+def test_a_session_that_fails_lets_go_of_the_folder(run: RunFolder, run_config: Build) -> None:
+    with pytest.raises(ConfigError), open_session(run_config(), run, Silent()):
+        raise ConfigError("wrong")
+    with open_session(run_config(), run, Silent()):
+        pass
+    assert [line.kind for line in read_ledger(run)] == ["node", "node"]
