@@ -9,9 +9,9 @@ import typer
 if TYPE_CHECKING:
     from equipoise.runs import Candidate, RunFolder
 
-_WIDE = 112
+_WIDE = 116
 _COLUMNS = ("", "recipe", "metric", "±", "robust", "ECE", "p50 ms", "p99 ms", "req/s", "MB", "$/1k")
-_WIDE_ONLY = frozenset({"±", "ECE", "p50 ms", "MB"})
+_WIDE_ONLY = frozenset({"±", "robust", "ECE", "p50 ms", "MB"})
 
 
 def add_to(app: typer.Typer) -> None:
@@ -57,7 +57,11 @@ def _table(run: RunFolder, wide: bool) -> Any:
     candidates = sorted(run.candidates(), key=lambda c: c.cost.serving_usd_per_1k)
     rps = f"{candidates[0].cost.rps:g}" if candidates else "?"
     table = Table(
-        title=f"Candidates on validation; $/1k requests at {rps} requests/s", title_justify="left", box=None
+        title=f"Candidates on validation; $/1k requests at {rps} requests/s",
+        title_justify="left",
+        box=None,
+        padding=(0, 1),
+        pad_edge=False,
     )
     cells = [_cells(c, c.recipe_hash == chosen, c.recipe_hash in frontier) for c in candidates]
     shown = [name for name in _COLUMNS if wide or name not in _WIDE_ONLY]
