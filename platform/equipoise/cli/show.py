@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from equipoise.runs import Candidate, RunFolder
 
-_WIDE = 116
+_WIDE = 124
 _COLUMNS = ("", "recipe", "metric", "±", "robust", "ECE", "p50 ms", "p99 ms", "req/s", "MB", "$/1k")
 _WIDE_ONLY = frozenset({"±", "robust", "ECE", "p50 ms", "MB"})
 
@@ -60,8 +60,7 @@ def _table(run: RunFolder, wide: bool) -> Any:
         title=f"Candidates on validation; $/1k requests at {rps} requests/s",
         title_justify="left",
         box=None,
-        padding=(0, 1),
-        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     cells = [_cells(c, c.recipe_hash == chosen, c.recipe_hash in frontier) for c in candidates]
     shown = [name for name in _COLUMNS if wide or name not in _WIDE_ONLY]
