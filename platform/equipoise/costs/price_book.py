@@ -70,7 +70,7 @@ def replica_usd_per_hour(book: PriceBook, cost: CostConfig) -> float:
     Raises:
         ConfigError: the node is unknown, or a replica is larger than it.
     """
-    node = book.node(cost.node)
+    node = book.node(cost.node, "cost.node")
     share = share_of_node(node, cost.replica_cores, cost.replica_memory_gib)
     if share > 1:
         raise ConfigError(

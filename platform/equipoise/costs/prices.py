@@ -66,8 +66,8 @@ class PriceBook(Section):
             raise ValueError(f"storage_class must be one of {', '.join(sorted(self.storage))}")
         return self
 
-    def node(self, name: str) -> NodePrice:
-        """The price of a machine type such as `aws/c7i.large`.
+    def node(self, name: str, field: str = "") -> NodePrice:
+        """The price of a machine type such as `aws/c7i.large`; a fault names the config field.
 
         Raises:
             ConfigError: the book has no such node.
@@ -78,6 +78,7 @@ class PriceBook(Section):
         known = ", ".join(sorted(self.nodes))
         raise ConfigError(
             "node is not in the price book",
+            where=field,
             value=name,
             remedy=f"did you mean {near[0]!r}?" if near else f"add it to a book of your own; known: {known}",
         )

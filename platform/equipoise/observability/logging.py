@@ -6,6 +6,8 @@ import logging
 import os
 from pathlib import Path
 
+from equipoise.errors import InputError
+
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _CHATTY = ("ray", "optuna", "nncf", "transformers", "openvino", "deepspeed", "DeepSpeed", "httpx")
 
@@ -17,13 +19,24 @@ def default_log_file() -> Path:
 
 
 def log_to(file: Path) -> Path:
-    """Send every logger and warning of this process to one file, and nothing to the terminal."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Send every logger and warning of this process to one file, and nothing to the terminal.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"the log cannot be written: {error.strerror}",
+            where=str(file),
+            remedy="check its permissions, or set XDG_STATE_HOME to another folder",
+        ) from error
     root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
-    handler = logging.FileHandler(file, encoding="utf-8")
+    for old in list(root.handlers):
+        root.removeHandler(old)
+        old.close()
     handler.setFormatter(logging.Formatter(_FORMAT))
     root.addHandler(handler)
     root.setLevel(logging.INFO)

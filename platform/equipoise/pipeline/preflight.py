@@ -37,7 +37,7 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     find_task(config.task)
     prices = load_prices(config.cost)
     replica_usd_per_hour(prices, config.cost)
-    prices.node(config.cost.training_node or config.cost.node)
+    prices.node(config.cost.training_node or config.cost.node, "cost.training_node")
     workers = resolve_workers(config.training)
     build_deepspeed_config(
         config.training, workers=workers, total_steps=100, learning_rate=config.training.learning_rate

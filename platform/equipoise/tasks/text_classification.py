@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
+from tokenizers.models import WordPiece
 
 from equipoise.errors import BundleError
 from equipoise.tasks.task import Arrays
@@ -44,6 +46,9 @@ class TextClassification:
         self.max_length = max_length
         self.temperature = temperature
         self.inputs = tuple(inputs)
+        self._first_words: re.Pattern[str] | None = None
+        if isinstance(tokenizer.model, WordPiece):
+            self._first_words = re.compile(rf"\s*+(?:\S++\s++){{{max_length}}}")
         tokenizer.enable_truncation(max_length)
         if tokenizer.padding is None:
             pad = tokenizer.token_to_id("[PAD]")
@@ -91,7 +96,7 @@ class TextClassification:
 
     def encode(self, inputs: Sequence[str]) -> Arrays:
         """Texts to int64 arrays of shape (batch, longest)."""
-        encodings = self.tokenizer.encode_batch_fast(list(inputs))
+        encodings = self._encode(inputs)
         arrays: Arrays = {"input_ids": np.array([e.ids for e in encodings], dtype=np.int64)}
         if "attention_mask" in self.inputs:
             arrays["attention_mask"] = np.array([e.attention_mask for e in encodings], dtype=np.int64)
@@ -101,8 +106,28 @@ class TextClassification:
 
     def lengths(self, inputs: Sequence[str]) -> NDArray[np.int64]:
         """Tokens of each text, special ones included; shape (batch,)."""
-        encodings = self.tokenizer.encode_batch_fast(list(inputs))
+        encodings = self._encode(inputs)
         return np.array([sum(e.attention_mask) for e in encodings], dtype=np.int64)
+
+    def _encode(self, inputs: Sequence[str]) -> list[Encoding]:
+        """Encode, without reading further into a long text than its first `max_length` words.
+
+        WordPiece splits at white space first and makes at least one token of a word, so the tokens
+        past those words are cut off anyway. Words that vanish (control characters alone) are the
+        exception; where they leave room, the whole texts are encoded.
+        """
+        if self._first_words is None:
+            return self.tokenizer.encode_batch_fast(list(inputs))
+        heads = [self._head(text) for text in inputs]
+        encodings = self.tokenizer.encode_batch_fast(heads)
+        for text, head, encoding in zip(inputs, heads, encodings, strict=True):
+            if len(head) < len(text) and sum(encoding.attention_mask) < self.max_length:
+                return self.tokenizer.encode_batch_fast(list(inputs))
+        return encodings
+
+    def _head(self, text: str) -> str:
+        found = self._first_words.match(text) if self._first_words is not None else None
+        return found.group() if found else text
 
     def decode(self, outputs: Arrays) -> list[dict[str, Any]]:
         """Logits of shape (batch, labels) to labels with calibrated scores."""

@@ -64,7 +64,7 @@ def test_a_fault_of_the_user_is_one_line_and_status_2(
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
-    [(["run"], "--file"), (["rum"], "rum"), (["doctor", "--jason"], "--jason"), (["serve", "x", "--port", "9"], "9")],
+    [(["run"], "--file"), (["rum"], "rum"), (["doctor", "--jason"], "--jason"), (["serve", "x", "--port", "9"], "--port")],
 )
 def test_a_wrong_command_line_is_status_2_and_no_traceback(
     equipoise: Equipoise, arguments: list[str], part: str
@@ -75,13 +75,21 @@ def test_a_wrong_command_line_is_status_2_and_no_traceback(
     assert "Traceback" not in found.stderr
 
 
-def test_a_defect_is_one_line_with_its_traceback_in_a_file(equipoise: Equipoise, tmp_path: Path) -> None:
-    # A log folder that cannot be made is none of the faults that are expected.
+def test_a_log_that_cannot_be_written_is_said_so(equipoise: Equipoise, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(
         "{name: tiny, data: {train: a.csv, test: b.csv}, model: {teacher: c}}", encoding="utf-8"
     )
     (tmp_path / "state").write_text("a file where a folder is wanted", encoding="utf-8")
     found = equipoise("run", "-f", "run.yaml", "--dry-run")
-    assert found.returncode != 0
-    assert "Traceback" not in found.stderr
+    assert found.returncode == 2
     assert found.stderr.count("\n") == 1
+    assert str(tmp_path / "state") in found.stderr
+    assert "XDG_STATE_HOME" in found.stderr
+
+
+def test_a_closed_pipe_is_no_fault(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m equipoise.cli.main doctor --json | true"
+    found = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (found.returncode, found.stderr) == (0, "")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from equipoise.errors import BundleError
 from equipoise.tasks.text_classification import TextClassification, softmax
@@ -78,3 +79,24 @@ def test_an_entry_that_lacks_a_key_is_refused(tiny_task: TextClassification, tmp
     del entry["labels"]
     with pytest.raises(BundleError, match="task entry lacks 'labels'"):
         TextClassification.load(tmp_path, entry)
+
+
+def test_a_long_text_is_encoded_as_if_read_to_its_end(minilm: Path) -> None:
+    task = TextClassification(Tokenizer.from_file(str(minilm / "tokenizer.json")), ["a", "b"], max_length=16)
+    whole = Tokenizer.from_file(str(minilm / "tokenizer.json"))
+    whole.enable_truncation(16)
+    whole.no_padding()
+    texts = [
+        "short",
+        " ".join(f"word{i}" for i in range(500)),
+        "\t\n " + "un-believ-able! " * 60,
+        "\x00\x01 " * 40 + "the words that count come after those that vanish " * 3,
+        "x" * 5000,
+        "中文字符" * 30 + " " + "tail " * 50,
+    ]
+    for text in texts:
+        assert task.encode([text])["input_ids"][0].tolist() == whole.encode(text).ids
+    together = task.encode(texts)["input_ids"]
+    assert [row[row != 0].tolist() for row in together] == [
+        [token for token in whole.encode(text).ids if token != 0] for text in texts
+    ]
