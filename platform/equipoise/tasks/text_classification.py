@@ -48,7 +48,7 @@ class TextClassification:
         self.inputs = tuple(inputs)
         self._first_words: re.Pattern[str] | None = None
         if isinstance(tokenizer.model, WordPiece):
-            self._first_words = re.compile(rf"\s*+(?:\S++\s++){{{max_length}}}")
+            self._first_words = re.compile(rf"[ \t\r\n]*+(?:[^ \t\r\n]++[ \t\r\n]++){{{max_length}}}")
         tokenizer.enable_truncation(max_length)
         if tokenizer.padding is None:
             pad = tokenizer.token_to_id("[PAD]")

@@ -92,6 +92,7 @@ def test_a_long_text_is_encoded_as_if_read_to_its_end(minilm: Path) -> None:
         "\t\n " + "un-believ-able! " * 60,
         "\x00\x01 " * 40 + "the words that count come after those that vanish " * 3,
         "x" * 5000,
+        "a\x1cb " * 40,
         "中文字符" * 30 + " " + "tail " * 50,
     ]
     for text in texts:
