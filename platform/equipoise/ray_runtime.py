@@ -29,7 +29,7 @@ _ENVIRONMENT = {
     "RAY_metrics_report_interval_ms": "1000",
     # Ray runs workers at niceness 15, which would let anything else on the machine slow a timing.
     "RAY_worker_niceness": "0",
-    "TUNE_DISABLE_SIGNAL_HANDLING": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Tune's newer output prints a table to standard output whatever the verbosity.
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -67,7 +67,10 @@ def _log_crash() -> str:
     from equipoise.observability.logging import default_log_file, log_to
 
     handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
-    file = handlers[0].baseFilename if handlers else str(log_to(default_log_file()))
+    try:
+        file = handlers[0].baseFilename if handlers else str(log_to(default_log_file()))
+    except EquipoiseError as error:
+        return f"no file, {error}"
     logging.getLogger("equipoise").error("%s", traceback.format_exc())
     return file
 

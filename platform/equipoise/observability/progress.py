@@ -49,7 +49,7 @@ class Board:
 
 
 def start_board() -> Any:
-    """Create the board, or join one that stands; returns its handle."""
+    """Create the board, or join one that stands; it lives as long as the handle that is returned."""
     import ray
 
     actor = ray.remote(num_cpus=0, max_restarts=-1)(Board)

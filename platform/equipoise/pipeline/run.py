@@ -47,7 +47,7 @@ def run_pipeline(config: RunConfig, run: RunFolder, display: Display) -> None:
         check_port(config.serving.host, config.serving.port, "serving.port")
         try:
             session.ray_metrics_url = ray_runtime.start_ray()["metrics_url"]
-            progress.start_board()
+            session.board = progress.start_board()
             _run_stages(session, checked)
         except KeyboardInterrupt:
             raise InterruptedRunError(

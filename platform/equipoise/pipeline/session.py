@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import threading
 import time
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -27,7 +29,7 @@ _HEARTBEAT_S = 20.0
 
 @dataclass
 class Session:
-    """One try at a run; `ray_metrics_url` is set once Ray is up."""
+    """One try at a run; `ray_metrics_url` and `board`, the progress board's handle, are set once Ray is up."""
 
     config: RunConfig
     run: RunFolder
@@ -37,6 +39,7 @@ class Session:
     revision: str
     cores: int
     ray_metrics_url: str | None = None
+    board: Any = None
 
     @property
     def root(self) -> Path:
@@ -63,6 +66,7 @@ def open_session(config: RunConfig, run: RunFolder, display: Display) -> Iterato
         ) from None
     try:
         run.claim(config.model_dump(mode="json"), changeable=_changeable(run))
+        _sweep(root)
         node = config.cost.training_node or config.cost.node
         cores = len(hardware.usable_cores())
         writer = f"driver-{uuid.uuid4().hex[:8]}"
@@ -73,6 +77,15 @@ def open_session(config: RunConfig, run: RunFolder, display: Display) -> Iterato
             yield Session(config, run, display, prices, ledger, _revision(), cores)
     finally:
         lock.release()
+
+
+def _sweep(root: Path) -> None:
+    """Remove what a killed try left half-written; under the lock nobody else writes here."""
+    for path in sorted(root.rglob(".tmp-*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _changeable(run: RunFolder) -> set[str]:

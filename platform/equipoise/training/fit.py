@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import uuid
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ def fit(job: TrainingJob, examples: Examples, target: Path, *, workers: int, scr
         ),
     )
     try:
-        result = trainer.fit()
+        result = _fit_aside(trainer)
         checkpoint = result.checkpoint
         if checkpoint is None:
             raise RetryableError("training ended without weights", where=job.title)
@@ -66,6 +68,23 @@ def fit(job: TrainingJob, examples: Examples, target: Path, *, workers: int, scr
         raise _cause(error, job.title) from error
     finally:
         shutil.rmtree(scratch / name, ignore_errors=True)
+
+
+def _fit_aside(trainer: Any) -> Any:
+    """`trainer.fit()` in a thread of its own.
+
+    On the main thread Ray Train takes Ctrl-C for itself, keeps it when it is done, and exits with 0.
+    """
+    outcome: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(trainer.fit())
+        except BaseException as error:  # noqa: BLE001 - raised again where the outcome is waited for
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="ray-train", daemon=True).start()
+    return outcome.result()
 
 
 def _only_the_model(_: str, names: list[str]) -> set[str]:

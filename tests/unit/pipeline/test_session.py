@@ -72,6 +72,18 @@ def test_the_port_may_change_until_it_was_served(run: RunFolder, run_config: Bui
         open_session(run_config(serving={"port": 8103}), run, Silent()).__enter__()
 
 
+def test_what_a_killed_try_left_half_written_is_removed(run: RunFolder, run_config: Build) -> None:
+    whole, half = Path(run.location, "models", "abc", "model.onnx"), Path(run.location, "models", ".tmp-abc-1", "x")
+    stray = Path(run.location, "candidates", ".tmp-1")
+    for path in (whole, half, stray):
+        path.parent.mkdir(parents=True)
+        path.write_text("", encoding="utf-8")
+    with open_session(run_config(), run, Silent()):
+        assert whole.exists()
+        assert not half.parent.exists()
+        assert not stray.exists()
+
+
 def test_a_session_that_fails_lets_go_of_the_folder(run: RunFolder, run_config: Build) -> None:
     with pytest.raises(ConfigError), open_session(run_config(), run, Silent()):
         raise ConfigError("wrong")
