@@ -82,6 +82,16 @@ class Runs:
             time.sleep(0.2)
         return [" ".join(process.cmdline()[:3]) for process in left]
 
+    @staticmethod
+    def records(folder: Path) -> dict[str, tuple[int, bytes]]:
+        """Time and bytes of each record that a run folder holds."""
+        patterns = ("*.json", "*.html", "candidates/*.json", "students/*/trained.json", "teacher/trained.json")
+        return {
+            str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+            for pattern in patterns
+            for path in folder.glob(pattern)
+        }
+
     def clean(self) -> None:
         """End what is left, Ray's own processes among it."""
         for process in self.left():
@@ -105,7 +115,7 @@ def tiny_run(tiny_bert: Path, intent_csv: Path, intent_test_csv: Path) -> Callab
         "data": {"train": str(intent_csv), "test": str(intent_test_csv), "validation_share": 0.2},
         "model": {"teacher": str(tiny_bert), "max_length": 32},
         "training": {
-            "workers": 1,
+            "workers": 2,
             "precision": "fp32",
             "epochs": 8,
             "batch_size": 16,
@@ -114,7 +124,7 @@ def tiny_run(tiny_bert: Path, intent_csv: Path, intent_test_csv: Path) -> Callab
         },
         "distillation": {"epochs": 4, "learning_rate": 3e-3},
         "search": {
-            "trials": 4,
+            "trials": 5,
             "depths": [1],
             "layers": ["first"],
             "engines": ["torch", "onnxruntime"],

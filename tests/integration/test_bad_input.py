@@ -54,7 +54,7 @@ DATA_FAULTS: dict[str, tuple[Rows | bytes | None, list[str]]] = {
         ["data.train", "one class only", "'yes'", "two classes"],
     ),
     "label that train lacks": (
-        [row for row in GOOD if row[1] != "no"] + [("word and more", "maybe")],
+        [("text", "label")] + [(f"other {number}", "yes" if number % 2 else "maybe") for number in range(20)],
         ["data.test", "'no'", "add training rows"],
     ),
     "a row of 1 MB": (
@@ -101,11 +101,12 @@ CONFIG_FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "wrong type": ({"training": {"epochs": "many"}}, ["training.epochs", "'many'", "number"]),
     "out of range": ({"constraints": {"max_drop": 5}}, ["constraints.max_drop", "5", "less than or equal to 1"]),
+    "unknown engine": ({"search": {"engines": ["tensorrt"]}}, ["search.engines", "'tensorrt'", "'onnxruntime'"]),
     "no such choice": ({"search": {"sampler": "magic"}}, ["search.sampler", "'magic'", "'tpe'"]),
     "bad name": ({"name": "My Run"}, ["name", "'My Run'"]),
     "unknown task": ({"task": "telepathy"}, ["task", "'telepathy'", "text_classification"]),
     "unknown node": ({"cost": {"node": "aws/c7i.larg"}}, ["cost.node", "'aws/c7i.larg'", "did you mean"]),
-    "missing price book": ({"cost": {"prices": "absent.yaml"}}, ["absent.yaml", "no such file"]),
+    "missing price book": ({"cost": {"prices": "absent.yaml"}}, ["absent.yaml", "no such price book", "cost.prices"]),
     "batch and workers": (
         {"training": {"workers": 3, "batch_size": 16}},
         ["training.batch_size", "16", "3 workers", "such as 18"],

@@ -56,14 +56,18 @@ def open_session(config: RunConfig, run: RunFolder, display: Display) -> Iterato
     """
     prices = load_prices(config.cost)
     root = run.local()
-    root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(root / ".lock"))
     try:
+        root.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise RunFolderError(
             "another process runs in this folder", where=str(root), remedy="wait for it, or use --out"
         ) from None
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot be written to: {error.strerror}", where=str(root), remedy="choose another folder with --out"
+        ) from error
     try:
         run.claim(config.model_dump(mode="json"), changeable=_changeable(run))
         _sweep(root)
