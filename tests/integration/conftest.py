@@ -48,7 +48,9 @@ class Runs:
             },
         )
 
-    def call(self, *arguments: str, timeout_s: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+    def call(
+        self, *arguments: str, timeout_s: float = 240, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         process = self.start(*arguments, **environment)
         try:
@@ -85,7 +87,13 @@ class Runs:
     @staticmethod
     def records(folder: Path) -> dict[str, tuple[int, bytes]]:
         """Time and bytes of each record that a run folder holds."""
-        patterns = ("*.json", "*.html", "candidates/*.json", "students/*/trained.json", "teacher/trained.json")
+        patterns = (
+            "*.json",
+            "*.html",
+            "candidates/*.json",
+            "students/*/trained.json",
+            "teacher/trained.json",
+        )
         return {
             str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
             for pattern in patterns

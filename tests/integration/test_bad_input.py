@@ -44,7 +44,10 @@ DATA_FAULTS: dict[str, tuple[Rows | bytes | None, list[str]]] = {
     "empty": (b"", ["train.csv", "is empty", "give a file with rows"]),
     "header only": ([("text", "label")], ["train.csv", "has no rows", "give"]),
     "binary": (bytes(range(256)) * 40, ["train.csv:1", "not text", "UTF-8"]),
-    "latin-1": ("text,label\ncaf\xe9,yes\n".encode("latin-1"), ["train.csv:2", "not UTF-8", "save it as UTF-8"]),
+    "latin-1": (
+        "text,label\ncaf\xe9,yes\n".encode("latin-1"),
+        ["train.csv:2", "not UTF-8", "save it as UTF-8"],
+    ),
     "no label column": (
         [("text", "lable"), ("a", "b")],
         ["train.csv:1", "has no column 'label'", "did you mean 'lable'", "data.label_column"],
@@ -100,13 +103,22 @@ CONFIG_FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["training.learning_rte", "unknown key", "0.1", "did you mean 'learning_rate'"],
     ),
     "wrong type": ({"training": {"epochs": "many"}}, ["training.epochs", "'many'", "number"]),
-    "out of range": ({"constraints": {"max_drop": 5}}, ["constraints.max_drop", "5", "less than or equal to 1"]),
-    "unknown engine": ({"search": {"engines": ["tensorrt"]}}, ["search.engines", "'tensorrt'", "'onnxruntime'"]),
+    "out of range": (
+        {"constraints": {"max_drop": 5}},
+        ["constraints.max_drop", "5", "less than or equal to 1"],
+    ),
+    "unknown engine": (
+        {"search": {"engines": ["tensorrt"]}},
+        ["search.engines", "'tensorrt'", "'onnxruntime'"],
+    ),
     "no such choice": ({"search": {"sampler": "magic"}}, ["search.sampler", "'magic'", "'tpe'"]),
     "bad name": ({"name": "My Run"}, ["name", "'My Run'"]),
     "unknown task": ({"task": "telepathy"}, ["task", "'telepathy'", "text_classification"]),
     "unknown node": ({"cost": {"node": "aws/c7i.larg"}}, ["cost.node", "'aws/c7i.larg'", "did you mean"]),
-    "missing price book": ({"cost": {"prices": "absent.yaml"}}, ["absent.yaml", "no such price book", "cost.prices"]),
+    "missing price book": (
+        {"cost": {"prices": "absent.yaml"}},
+        ["absent.yaml", "no such price book", "cost.prices"],
+    ),
     "batch and workers": (
         {"training": {"workers": 3, "batch_size": 16}},
         ["training.batch_size", "16", "3 workers", "such as 18"],
@@ -114,7 +126,10 @@ CONFIG_FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "too deep a student": ({"search": {"depths": [1, 9]}}, ["search.depths", "9", "use 1 to 2"]),
     "missing model": ({"model": {"teacher": "no/such/folder"}}, ["model.teacher", "no/such/folder", "hf://"]),
     "unknown sample": ({"model": {"teacher": "sample://nothing"}}, ["sample://nothing", "all-minilm-l6-v2"]),
-    "unknown data sample": ({"data": {"train": "sample://nothing/train"}}, ["sample://nothing/train", "reuters-r8"]),
+    "unknown data sample": (
+        {"data": {"train": "sample://nothing/train"}},
+        ["sample://nothing/train", "reuters-r8"],
+    ),
 }
 
 

@@ -64,8 +64,13 @@ def examples(task: TextClassification, rows: tuple[list[str], list[str]]) -> Exa
 def config(run_config: Config) -> Config:
     def build(**training: Any) -> RunConfig:
         options = {
-            "workers": 1, "precision": "fp32", "epochs": 8, "batch_size": 16, "learning_rate": 3e-3, "zero_stage": 0
-        }  # fmt: skip
+            "workers": 1,
+            "precision": "fp32",
+            "epochs": 8,
+            "batch_size": 16,
+            "learning_rate": 3e-3,
+            "zero_stage": 0,
+        }
         return run_config(training={**options, **training})
 
     return build
@@ -96,7 +101,10 @@ def test_two_workers_learn_and_write_a_model_folder(
     assert figures["rows_per_s"] > 0
     folder = tmp_path / "teacher"
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "deepspeed.json"}
-    assert json.loads((folder / "deepspeed.json").read_text(encoding="utf-8"))["train_micro_batch_size_per_gpu"] == 8
+    assert (
+        json.loads((folder / "deepspeed.json").read_text(encoding="utf-8"))["train_micro_batch_size_per_gpu"]
+        == 8
+    )
     assert {value.dtype for value in load_file(folder / "model.safetensors").values()} == {torch.float32}
     assert accuracy(folder, task, rows) > 0.8
     assert list((tmp_path / "scratch").iterdir()) == []

@@ -29,7 +29,7 @@ _HEARTBEAT_S = 20.0
 
 @dataclass
 class Session:
-    """One try at a run; `ray_metrics_url` and `board`, the progress board's handle, are set once Ray is up."""
+    """One try at a run; `ray_metrics_url` and `board` (the progress board) are set once Ray is up."""
 
     config: RunConfig
     run: RunFolder
@@ -66,7 +66,9 @@ def open_session(config: RunConfig, run: RunFolder, display: Display) -> Iterato
         ) from None
     except OSError as error:
         raise RunFolderError(
-            f"cannot be written to: {error.strerror}", where=str(root), remedy="choose another folder with --out"
+            f"cannot be written to: {error.strerror}",
+            where=str(root),
+            remedy="choose another folder with --out",
         ) from error
     try:
         run.claim(config.model_dump(mode="json"), changeable=_changeable(run))

@@ -13,7 +13,9 @@ Equipoise = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def test_the_config_it_writes_is_valid_and_explains_every_key(equipoise: Equipoise, tmp_path: Path) -> None:
-    found = equipoise("init", "first.yaml", "--train", "a.csv", "--test", "b.csv", "--teacher", "hf://org/name")
+    found = equipoise(
+        "init", "first.yaml", "--train", "a.csv", "--test", "b.csv", "--teacher", "hf://org/name"
+    )
     assert (found.returncode, found.stderr) == (0, "")
     assert "equipoise run -f first.yaml --dry-run" in found.stdout
     config = load_config(tmp_path / "first.yaml")

@@ -64,7 +64,12 @@ def test_a_fault_of_the_user_is_one_line_and_status_2(
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
-    [(["run"], "--file"), (["rum"], "rum"), (["doctor", "--jason"], "--jason"), (["serve", "x", "--port", "9"], "--port")],
+    [
+        (["run"], "--file"),
+        (["rum"], "rum"),
+        (["doctor", "--jason"], "--jason"),
+        (["serve", "x", "--port", "9"], "--port"),
+    ],
 )
 def test_a_wrong_command_line_is_status_2_and_no_traceback(
     equipoise: Equipoise, arguments: list[str], part: str

@@ -48,7 +48,9 @@ class BatchScaled:
         return {"logits": np.round(logits / step) * step}
 
 
-def test_a_model_agrees_with_itself(tiny_task: TextClassification, torch_engine: Engine, texts: list[str]) -> None:
+def test_a_model_agrees_with_itself(
+    tiny_task: TextClassification, torch_engine: Engine, texts: list[str]
+) -> None:
     found = measured(tiny_task, torch_engine, torch_engine, texts)
     assert found.rows == len(texts)
     assert found.changed_labels == 0

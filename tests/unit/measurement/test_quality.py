@@ -73,9 +73,7 @@ def test_the_drop_is_the_difference_of_accuracies_and_its_interval_is_paired() -
     lost = np.flatnonzero(teacher == labels)[:40]
     candidate[lost] = 1 - labels[lost]
     drop = paired_drop(teacher, candidate, labels, resamples=500, seed=1)
-    assert drop.value == pytest.approx(
-        accuracy_score(labels, teacher) - accuracy_score(labels, candidate)
-    )
+    assert drop.value == pytest.approx(accuracy_score(labels, teacher) - accuracy_score(labels, candidate))
     assert 0 < drop.low < 0.02 < drop.high
     # Two accuracies of 70% over 2,000 rows, unpaired, would be known to 0.057 only.
     assert drop.high - drop.low < 0.02

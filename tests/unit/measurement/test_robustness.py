@@ -103,5 +103,7 @@ def test_an_untouched_classifier_keeps_everything(corrupted: CorruptedRows) -> N
 
 
 def test_nothing_right_when_clean_is_no_robustness_and_no_division(corrupted: CorruptedRows) -> None:
-    found = measure_robustness(corrupted, 1 - LABELS, LABELS, answering(lambda _: True), resamples=100, seed=1)
+    found = measure_robustness(
+        corrupted, 1 - LABELS, LABELS, answering(lambda _: True), resamples=100, seed=1
+    )
     assert found.share.value == 0.0

@@ -13,7 +13,12 @@ def test_time_left_is_at_the_pace_so_far() -> None:
 
 
 def test_no_pace_no_time_left() -> None:
-    for step in (Step("x"), Step("x", done=0, total=9), Step("x", done=3, total=0), Step("x", done=9, total=3)):
+    for step in (
+        Step("x"),
+        Step("x", done=0, total=9),
+        Step("x", done=3, total=0),
+        Step("x", done=9, total=3),
+    ):
         assert step.left_s(10.0) is None
 
 

@@ -90,7 +90,9 @@ def test_an_address_of_another_machine_is_refused() -> None:
 
 def test_constraints_alone_do_not_matter_here(run_config: Build, tiny_bert: Path, tmp_path: Path) -> None:
     config = run_config(
-        model={"teacher": str(tiny_bert)}, search={"depths": [1]}, constraints={"max_drop": 0, "p99_ms": 0.001}
+        model={"teacher": str(tiny_bert)},
+        search={"depths": [1]},
+        constraints={"max_drop": 0, "p99_ms": 0.001},
     )
     assert check_run(config, RunFolder(tmp_path / "run")).sentences
 

@@ -73,7 +73,10 @@ def test_the_port_may_change_until_it_was_served(run: RunFolder, run_config: Bui
 
 
 def test_what_a_killed_try_left_half_written_is_removed(run: RunFolder, run_config: Build) -> None:
-    whole, half = Path(run.location, "models", "abc", "model.onnx"), Path(run.location, "models", ".tmp-abc-1", "x")
+    whole, half = (
+        Path(run.location, "models", "abc", "model.onnx"),
+        Path(run.location, "models", ".tmp-abc-1", "x"),
+    )
     stray = Path(run.location, "candidates", ".tmp-1")
     for path in (whole, half, stray):
         path.parent.mkdir(parents=True)

@@ -30,7 +30,14 @@ SERVED = {
     "usd_per_1k_rps": 100.0,
     "agreement": 1.0,
     "differing_rows": [],
-    "teacher": {"model": "teacher", "rows": 20, "rps": 90.0, "p50_ms": 20.0, "p99_ms": 40.0, "usd_per_1k": 0.01},
+    "teacher": {
+        "model": "teacher",
+        "rows": 20,
+        "rps": 90.0,
+        "p50_ms": 20.0,
+        "p99_ms": 40.0,
+        "usd_per_1k": 0.01,
+    },
 }
 
 

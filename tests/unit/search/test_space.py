@@ -38,9 +38,7 @@ def test_every_point_is_a_recipe_of_its_own_and_back(search: SearchConfig, teach
 
 
 @given(search=SEARCHES, teacher_depth=st.integers(6, 12))
-def test_anchors_are_points_once_each_and_the_teacher_first(
-    search: SearchConfig, teacher_depth: int
-) -> None:
+def test_anchors_are_points_once_each_and_the_teacher_first(search: SearchConfig, teacher_depth: int) -> None:
     space = Space(search, teacher_depth)
     anchors = space.anchors()
     assert anchors[0] == space.teacher

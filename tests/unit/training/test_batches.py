@@ -31,7 +31,7 @@ def test_shares_partition_a_batch(size: int, workers: int) -> None:
     batch = np.arange(100, 100 + size)
     shares = [worker_share(batch, rank, workers) for rank in range(workers)]
     weighted = [rows.tolist() for rows, weight in shares if weight > 0]
-    assert sorted(sum(weighted, [])) == batch.tolist()
+    assert sorted(row for rows in weighted for row in rows) == batch.tolist()
     # A worker takes part in every step, even where there is no row for it.
     assert all(len(rows) for rows, _ in shares)
 

@@ -85,11 +85,17 @@ def ask_hub(tmp_path: Path, **environment: str) -> tuple[int, str, float]:
         # Discard: nothing listens there.
         {"HF_ENDPOINT": "http://127.0.0.1:9"},
         {"HF_HUB_OFFLINE": "1"},
-        {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},
+        {
+            "HF_ENDPOINT": "http://hub.invalid",
+            "HTTP_PROXY": "http://127.0.0.1:9",
+            "http_proxy": "http://127.0.0.1:9",
+        },
     ],
     ids=["refused", "offline", "proxy"],
 )
-def test_a_hub_that_cannot_be_reached_is_worth_another_try(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_hub_that_cannot_be_reached_is_worth_another_try(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     status, answer, _ = ask_hub(tmp_path, **environment)
     assert status == 6
     assert answer.count("\n") == 1
