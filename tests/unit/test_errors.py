@@ -21,6 +21,7 @@ from equipoise.errors import (
     RunFolderError,
     ServiceError,
     StorageError,
+    TrainingDivergedError,
     shorten,
 )
 
@@ -32,6 +33,7 @@ STATUSES: dict[type[EquipoiseError], int] = {
     ModelError: 2,
     BundleError: 2,
     RunFolderError: 2,
+    TrainingDivergedError: 2,
     InfeasibleError: 3,
     OverBudgetError: 4,
     ReconcileError: 5,
