@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,23 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     assert str(folder / "file") in found.stderr.splitlines()[-1]
     assert "defect" not in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_a_port_in_use_is_status_6_before_anything_trains(
+    runs: Any, tiny_run: Callable[..., dict[str, Any]]
+) -> None:
+    folder = runs.folder / "port"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = runs.write("port.yaml", tiny_run(serving={"port": port}))
+        found = runs.call("run", "-f", str(config), "--out", str(folder), "--json")
+    assert (found.returncode, found.stdout) == (6, "")
+    last = found.stderr.splitlines()[-1]
+    assert f"127.0.0.1:{port}" in last
+    assert "serving.port" in last
+    assert "Traceback" not in found.stderr
+    assert not (folder / "teacher").exists()
+    assert runs.left() == []
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -217,20 +216,3 @@ def test_looser_constraints_finish_the_same_run(story: Story) -> None:
     summary = json.loads(found.stdout)
     assert summary["candidates"] == TRIALS
     assert summary["served"]["agreement"] >= 0.999
-
-
-def test_a_port_in_use_is_status_6_before_anything_trains(
-    runs: Any, tiny_run: Callable[..., dict[str, Any]]
-) -> None:
-    folder = runs.folder / "port"
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        config = runs.write("port.yaml", tiny_run(serving={"port": port}))
-        found = runs.call("run", "-f", str(config), "--out", str(folder), "--json")
-    assert (found.returncode, found.stdout) == (6, "")
-    last = found.stderr.splitlines()[-1]
-    assert f"127.0.0.1:{port}" in last
-    assert "serving.port" in last
-    assert "Traceback" not in found.stderr
-    assert not (folder / "teacher").exists()
-    assert runs.left() == []
