@@ -19,8 +19,11 @@ class MeasurementConfig(Section):
     gap_rows: int | None = Field(
         None, ge=10, description="Training rows that the train–validation gap is measured on (seeded)."
     )
-    agreement_rows: int | None = Field(
-        None, ge=10, description="Validation rows run alone and in a batch to find neighbour effects."
+    agreement_rows: int = Field(
+        100,
+        ge=10,
+        description="Validation rows run alone and in a batch to see how far logits move with a row's "
+        "neighbours; every row whose label could change by that is run as well.",
     )
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples behind each interval.")
     latency_requests: int = Field(200, ge=20, description="Timed requests at batch 1.")

@@ -88,6 +88,8 @@ class Agreement(Record):
     """Share of rows whose label differs from the torch original's."""
     neighbour_changes: float
     """Share of rows whose label differs between batch 1 and a shuffled batch."""
+    max_neighbour_difference: float
+    """The largest move of a logit between batch 1 and a shuffled batch."""
     rows: int
 
 

@@ -72,9 +72,14 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
     )
     quality = _with_robustness(quality, context, predictor, logits, truth)
     original = _original_logits(context, Path(source), recipe, threads)
-    rows = min(settings.agreement_rows or len(texts), len(texts))
     agreement = measure_agreement(
-        predictor, texts[:rows], logits[:rows], original[:rows], batch_size=_AGREEMENT_BATCH, seed=config.seed
+        predictor,
+        texts,
+        logits,
+        original,
+        sample_rows=settings.agreement_rows,
+        batch_size=_AGREEMENT_BATCH,
+        seed=config.seed,
     )
     return {
         "quality": quality,

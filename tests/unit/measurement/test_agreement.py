@@ -31,6 +31,7 @@ def measured(task: TextClassification, engine: Engine, original: Engine, texts: 
         texts,
         predictor.logits(texts),
         Predictor(task, original).logits(texts),
+        sample_rows=40,
         batch_size=16,
         seed=1,
     )
@@ -89,3 +90,19 @@ def test_dynamic_int8_looks_at_the_neighbours_and_static_does_not(
         engine = open_engine("onnxruntime", target, precision)
         found[precision] = measured(tiny_task, engine, torch_engine, texts)
     assert found["int8_dynamic"].neighbour_changes > found["int8"].neighbour_changes == 0
+    assert found["int8_dynamic"].max_neighbour_difference > 1000 * found["int8"].max_neighbour_difference
+
+
+def test_a_small_sample_finds_the_same_changes_as_every_row(
+    tiny_task: TextClassification, torch_engine: Engine, texts: list[str]
+) -> None:
+    engine = BatchScaled(torch_engine)
+    predictor = Predictor(tiny_task, engine)
+    logits = predictor.logits(texts)
+    found = [
+        measure_agreement(
+            predictor, texts, logits, logits, sample_rows=sample_rows, batch_size=16, seed=1
+        ).neighbour_changes
+        for sample_rows in (10, len(texts))
+    ]
+    assert found[0] == pytest.approx(found[1])
