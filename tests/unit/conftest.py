@@ -59,7 +59,13 @@ def build_candidate() -> Callable[..., Candidate]:
                 batch_size=32,
                 threads=1,
             ),
-            agreement=Agreement(max_logit_difference=0, changed_labels=0, neighbour_changes=0, max_neighbour_difference=0.0, rows=500),
+            agreement=Agreement(
+                max_logit_difference=0,
+                changed_labels=0,
+                neighbour_changes=0,
+                max_neighbour_difference=0.0,
+                rows=500,
+            ),
             cost=price_candidate(
                 cost=COST,
                 book=book,

@@ -65,15 +65,14 @@ def measure_agreement(
 def _in_shuffled_batches(
     predictor: Predictor, inputs: Sequence[Any], order: NDArray[np.int64], batch_size: int
 ) -> NDArray[np.float32]:
-    found: NDArray[np.float32] | None = None
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        logits = predictor.engine.run(predictor.task.encode([inputs[row] for row in rows]))["logits"]
-        if found is None:
-            found = np.empty((len(inputs), logits.shape[1]), dtype=np.float32)
-        found[rows] = logits
-    assert found is not None, "a validation split has at least one row"
-    return found
+    parts = [
+        predictor.engine.run(
+            predictor.task.encode([inputs[row] for row in order[start : start + batch_size]])
+        )
+        for start in range(0, len(order), batch_size)
+    ]
+    logits = np.concatenate([part["logits"] for part in parts])
+    return np.asarray(logits[np.argsort(order)], dtype=np.float32)
 
 
 def _margins(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -56,7 +56,9 @@ def build_candidate(
             batch_size=32,
             threads=1,
         ),
-        agreement=Agreement(max_logit_difference=0.01, changed_labels=0.0, neighbour_changes=0.0, max_neighbour_difference=0.0, rows=500),
+        agreement=Agreement(
+            max_logit_difference=0.01, changed_labels=0.0, neighbour_changes=0.0, max_neighbour_difference=0.0, rows=500,
+        ),
         cost=price_candidate(
             cost=cost,
             book=load_prices(cost),

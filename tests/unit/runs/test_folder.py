@@ -31,7 +31,13 @@ def candidate(recipe_hash: str, **changes: Any) -> Candidate:
             batch_size=32,
             threads=1,
         ),
-        agreement=Agreement(max_logit_difference=0.1, changed_labels=0.0, neighbour_changes=0.0, max_neighbour_difference=0.0, rows=50),
+        agreement=Agreement(
+            max_logit_difference=0.1,
+            changed_labels=0.0,
+            neighbour_changes=0.0,
+            max_neighbour_difference=0.0,
+            rows=50,
+        ),
         cost=CostTerms(
             rps=100,
             horizon_months=12,
