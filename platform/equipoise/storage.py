@@ -49,6 +49,14 @@ def read_bytes(location: str) -> bytes:
         return bytes(stream.read())
 
 
+def download(location: str, target: Path) -> None:
+    """Copy one object to a local file, block by block; FileNotFoundError where there is none."""
+    system, path = open_location(location)
+    with system.open_input_stream(path) as stream, target.open("wb") as file:
+        while block := stream.read(_BLOCK_BYTES):
+            file.write(block)
+
+
 def exists(location: str) -> bool:
     """Whether a file stands there."""
     system, path = open_location(location)

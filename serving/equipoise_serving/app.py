@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from equipoise.bundle_fetch import find_bundle
+from equipoise.config.load import validate_config
+from equipoise.config.section import Section
 from equipoise.config.serving import ServingConfig
 
 if TYPE_CHECKING:
@@ -13,13 +18,56 @@ MAX_ONGOING_REQUESTS = 4096
 """As many as the front keeps connections; what may wait is bounded, in rows, by the replica itself."""
 
 
+class ApplicationArgs(Section):
+    """`args` of an application in a Serve config file."""
+
+    bundle: str = Field("", description="Bundle or run folder, a path or URI; without one, it says so.")
+    model_name: str | None = Field(
+        None, description="Name in paths, answers, metrics; default: the bundle's."
+    )
+    num_cpus: float = Field(1, gt=0, description="Cores that Ray reserves for each replica.")
+    serving: ServingConfig = ServingConfig()
+
+
+def build(args: dict[str, Any]) -> Application:
+    """The application of a Serve config file, as a RayService names it.
+
+        import_path: equipoise_serving.app:build
+        args: {bundle: "s3://models/demo/bundle", serving: {replicas: 4}}
+
+    Args:
+        args: the keys of `ApplicationArgs`.
+
+    Raises:
+        ConfigError: a key or value is wrong.
+        BundleError: a bundle is named, and there is none.
+    """
+    given = validate_config(ApplicationArgs, args, where="args")
+    if not given.bundle:
+        return _waiting_app()
+    folder, manifest = find_bundle(given.bundle)
+    return build_app(
+        folder, given.serving, model_name=given.model_name or manifest.name, num_cpus=given.num_cpus
+    )
+
+
+def _waiting_app() -> Application:
+    from ray import serve
+
+    from equipoise_serving.waiting import Waiting
+
+    deploy = serve.deployment(name="Waiting", ray_actor_options={"num_cpus": 0})
+    application: Application = deploy(serve.ingress()(Waiting)).bind()
+    return application
+
+
 def build_app(
     bundle_folder: str, serving: ServingConfig, *, model_name: str, num_cpus: float = 1.0
 ) -> Application:
     """An application of `serving.replicas` replicas of one bundle.
 
     Args:
-        bundle_folder: absolute path of the bundle, readable on every node.
+        bundle_folder: absolute path or URI of the bundle, readable on every node.
         serving: replicas, batching, limits.
         model_name: name in paths, answers and metrics.
         num_cpus: cores that Ray reserves for each replica.

@@ -75,7 +75,7 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection scope."""
         if scope["type"] == "lifespan":
-            await _answer_lifespan(receive, send)
+            await answer_lifespan(receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         else:
@@ -133,7 +133,8 @@ def _wrong_method(method: str, allowed: str) -> RequestError:
     )
 
 
-async def _answer_lifespan(receive: Receive, send: Send) -> None:
+async def answer_lifespan(receive: Receive, send: Send) -> None:
+    """Start up and shut down at once: there is nothing to do."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ray import serve
 
 from equipoise.bundle import open_bundle
+from equipoise.bundle_fetch import fetch_bundle
 from equipoise.config.serving import ServingConfig
 from equipoise.engines import Predictor, open_engine
 from equipoise_serving.errors import RequestError
@@ -27,7 +28,7 @@ class Replica:
     """Serves one bundle on one engine thread.
 
     Args:
-        bundle_folder: a bundle that this node can read; every checksum is verified.
+        bundle_folder: path or URI of a bundle; fetched where it is a URI, every checksum verified.
         model_name: name in paths, answers and metrics.
         serving: batch size, batch wait, body limit and timeout.
 
@@ -36,7 +37,7 @@ class Replica:
     """
 
     def __init__(self, bundle_folder: str, model_name: str, serving: ServingConfig) -> None:
-        bundle = open_bundle(bundle_folder)
+        bundle = open_bundle(fetch_bundle(bundle_folder))
         manifest = bundle.manifest
         engine = open_engine(manifest.engine, bundle.model_folder, manifest.precision, threads=1)
         self._predictor = Predictor(bundle.load_task(), engine)

@@ -19,11 +19,15 @@ def exporter(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 9464,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Start before the run folder is there; it is reported as down.")
+    ] = False,
 ) -> None:
     """Export dollars by run, component and term, and $/1k requests, to Prometheus."""
     from equipoise.exporter.server import serve_metrics
     from equipoise.pipeline.summary import require_run
     from equipoise.runs import RunFolder
 
-    require_run(RunFolder(run))
+    if not wait:
+        require_run(RunFolder(run))
     serve_metrics(run, ray_metrics_url=ray_metrics_url, host=host, port=port)

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 from equipoise.errors import InputError, ServiceError
 from equipoise.exporter.client import read_metric, read_samples
@@ -44,6 +45,35 @@ def test_silent_endpoint_ends_with_the_timeout() -> None:
         with pytest.raises(ServiceError):
             read_metric(f"http://127.0.0.1:{listener.getsockname()[1]}/", "x", timeout_s=0.3)
         assert time.monotonic() - start < 3
+
+
+def test_a_dns_url_reads_the_page_of_every_address(monkeypatch: pytest.MonkeyPatch, ray_page: Any) -> None:
+    ray_page.requests.labels("a", "200", "r1").inc(2)
+    port = int(ray_page.url.rpartition(":")[2].partition("/")[0])
+    second = CollectorRegistry()
+    Counter("ray_equipoise_requests", "-", ["model"], registry=second).labels("a").inc(3)
+    server, thread = start_http_server(port, addr="127.0.0.2", registry=second)
+    resolve = socket.getaddrinfo
+
+    def two_pods(host: str, *rest: Any, **more: Any) -> list[Any]:
+        # What a headless service answers: the same port at the address of each pod.
+        pods = ("127.0.0.1", "127.0.0.2") if host == "ray-metrics" else (host,)
+        return [found for pod in pods for found in resolve(pod, *rest, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two_pods)
+    try:
+        name = "ray_equipoise_requests_total"
+        assert read_metric(f"dns+http://127.0.0.1:{port}/metrics", name) == 2
+        assert read_metric(f"dns+http://ray-metrics:{port}/metrics", name) == 5
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_dns_name_without_address_is_a_service_error() -> None:
+    with pytest.raises(ServiceError, match=r"dns\+http://nowhere\.invalid:8080/: metrics cannot be read"):
+        read_metric("dns+http://nowhere.invalid:8080/", "x")
 
 
 def test_other_schemes_are_refused() -> None:

@@ -1,0 +1,113 @@
+"""Check a deployed endpoint from outside: one real prediction, and the metrics that bill it.
+
+    python -m equipoise.pipeline.endpoint_check --url http://demo-serve-svc:8000 \
+        --metrics-url http://demo-exporter:9464/metrics
+
+The Helm chart's test runs this inside the cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from equipoise.errors import EquipoiseError, ServiceError
+from equipoise.exporter.client import read_metric
+
+ANSWER_TIMEOUT_S = 30.0
+_POLL_S = 1.0
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def check_endpoint(
+    url: str, metrics_url: str | None, *, text: str, key: str | None = None, timeout_s: float = 120
+) -> Iterator[str]:
+    """What was found, a line at a time.
+
+    Args:
+        url: base URL of the endpoint.
+        metrics_url: the cost exporter's page; without one, the prediction alone is checked.
+        text: what is classified.
+        key: API key, sent as a bearer token.
+        timeout_s: longest wait for the request to be counted.
+
+    Raises:
+        ServiceError: no prediction comes, the metrics cannot be read, or the request is not counted.
+    """
+    before = _requests(metrics_url) if metrics_url else 0.0
+    answer = _predict(url, text, key)
+    label = answer["predictions"][0]["label"]
+    yield f"{answer['model']} answers {text!r} with {label!r}"
+    if metrics_url is None:
+        return
+    deadline = time.monotonic() + timeout_s
+    while (after := _requests(metrics_url)) <= before:
+        if time.monotonic() > deadline:
+            raise ServiceError(
+                "the prediction was not counted",
+                where=metrics_url,
+                value=after,
+                remedy="does the exporter reach Ray's metrics pages?",
+            )
+        time.sleep(_POLL_S)
+    yield f"requests counted: {after:g}"
+    usd = read_metric(metrics_url, "equipoise_cost_usd_total")
+    yield "dollars billed: none yet" if usd is None else f"dollars billed: ${usd:.6f}"
+
+
+def _requests(metrics_url: str) -> float:
+    return read_metric(metrics_url, "equipoise_requests_total") or 0.0
+
+
+def _predict(url: str, text: str, key: str | None) -> Any:
+    where = f"{url.rstrip('/')}/v1/predict"
+    headers = {"content-type": "application/json"}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(where, json.dumps({"inputs": text}).encode(), headers)  # noqa: S310
+    try:
+        with _direct.open(request, timeout=ANSWER_TIMEOUT_S) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise ServiceError(f"HTTP {error.code}: {_reason(error.read())}", where=where) from error
+    except (OSError, ValueError) as error:
+        raise ServiceError(f"no prediction: {error}", where=where) from error
+
+
+def _reason(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")
+
+
+def main() -> None:
+    """Parse the command line, check, and end with the error's own exit status."""
+    parser = argparse.ArgumentParser(description="Check a deployed endpoint and its cost metrics.")
+    parser.add_argument("--url", required=True, help="base URL of the endpoint")
+    parser.add_argument("--metrics-url", help="the cost exporter's metrics page")
+    parser.add_argument("--text", default="a text to classify", help="what is classified")
+    parser.add_argument("--key-file", help="file that holds an API key")
+    parser.add_argument("--timeout", type=float, default=120, help="seconds until the request is counted")
+    given = parser.parse_args()
+    try:
+        key = Path(given.key_file).read_text(encoding="utf-8").strip() if given.key_file else None
+        for line in check_endpoint(
+            given.url, given.metrics_url, text=given.text, key=key, timeout_s=given.timeout
+        ):
+            sys.stdout.write(f"{line}\n")
+    except EquipoiseError as error:
+        sys.stderr.write(f"equipoise: {error}\n")
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()
