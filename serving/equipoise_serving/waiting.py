@@ -10,10 +10,14 @@ _LIVE = ("/healthz", "/v2/health/live")
 
 
 class Waiting:
-    """An ASGI application without a model."""
+    """A deployment without a model."""
 
-    def __serve_build_asgi_app__(self) -> Waiting:
-        return self
+    def __serve_build_asgi_app__(self) -> WaitingGateway:
+        return WaitingGateway()
+
+
+class WaitingGateway:
+    """Answers HTTP where there is no model."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection scope."""

@@ -57,7 +57,11 @@ def build_candidate(
             threads=1,
         ),
         agreement=Agreement(
-            max_logit_difference=0.01, changed_labels=0.0, neighbour_changes=0.0, max_neighbour_difference=0.0, rows=500,
+            max_logit_difference=0.01,
+            changed_labels=0.0,
+            neighbour_changes=0.0,
+            max_neighbour_difference=0.0,
+            rows=500,
         ),
         cost=price_candidate(
             cost=cost,

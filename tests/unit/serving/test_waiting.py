@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from equipoise_serving.waiting import Waiting
+from equipoise_serving.waiting import WaitingGateway
 
 
 def ask(path: str, method: str = "GET") -> tuple[int, bytes]:
@@ -20,7 +20,9 @@ def ask(path: str, method: str = "GET") -> tuple[int, bytes]:
     async def receive() -> Any:
         return {"type": "http.request", "body": b""}
 
-    asyncio.run(Waiting()({"type": "http", "path": path, "method": method, "headers": []}, receive, send))
+    asyncio.run(
+        WaitingGateway()({"type": "http", "path": path, "method": method, "headers": []}, receive, send)
+    )
     return sent[0]["status"], sent[1]["body"]
 
 
