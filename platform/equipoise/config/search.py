@@ -50,3 +50,6 @@ class ConstraintsConfig(Section):
     p99_ms: float | None = Field(None, gt=0, description="Latency at batch 1, 99th percentile.")
     max_usd_month: float | None = Field(None, gt=0, description="Serving dollars a month.")
     max_mb: float | None = Field(None, gt=0, description="Size on disk, in MB of 10^6 bytes.")
+    min_robustness: float | None = Field(
+        None, ge=0, le=1, description="Least share of the task metric kept on corrupted input."
+    )

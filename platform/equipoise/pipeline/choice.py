@@ -10,7 +10,7 @@ from equipoise.pipeline.session import Session
 from equipoise.runs import Candidate, RunFolder
 from equipoise.search.context import TrialContext
 from equipoise.search.frontier import frontier
-from equipoise.search.selection import explain, select
+from equipoise.search.selection import diagnose, explain, select
 from equipoise.training.deepspeed_config import resolve_workers
 
 
@@ -39,10 +39,10 @@ def choose(session: Session, context: TrialContext) -> tuple[Candidate, Candidat
     )
     try:
         choice = select(candidates, config.constraints)
-    except InfeasibleError as error:
-        run.put({"feasible": False, "reason": str(error), "teacher_hash": teacher.recipe_hash}, "choice.json")
+    except InfeasibleError:
+        run.put(diagnose(candidates, config.constraints), "choice.json")
         raise
-    run.put(explain(choice, teacher, config.constraints), "choice.json")
+    run.put(explain(choice, teacher, candidates, config.constraints), "choice.json")
     return choice, teacher
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import moocore
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,22 +36,22 @@ def directions(names: Sequence[str]) -> list[str]:
     return ["max" if name in MAXIMIZED else "min" for name in names]
 
 
-def pareto_mask(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows of (rows, objectives), all minimized, no other row dominates.
+def losses(candidates: Sequence[Candidate], names: Sequence[str]) -> NDArray[np.float64]:
+    """Objectives with every one of them to be lowered, shape (candidates, objectives)."""
+    signs = np.array([-1.0 if name in MAXIMIZED else 1.0 for name in names])
+    values = [[objective(candidate, name) for name in names] for candidate in candidates]
+    shaped: NDArray[np.float64] = np.array(values, dtype=np.float64).reshape(len(candidates), len(names))
+    return np.asarray(shaped * signs, dtype=np.float64)
+
+
+def pareto_mask(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows of shape (rows, objectives), all minimized, no other row dominates.
 
     A row dominates another if it is nowhere worse and somewhere better; equal rows both stay.
     """
-    order = np.lexsort(losses.T[::-1])
-    kept: list[int] = []
-    mask = np.zeros(len(losses), dtype=bool)
-    # In lexicographic order a row can only be dominated by an earlier one, hence by a kept one.
-    for row in order.tolist():
-        members = losses[kept]
-        beaten = (members <= losses[row]).all(axis=1) & (members < losses[row]).any(axis=1)
-        if not beaten.any():
-            kept.append(row)
-            mask[row] = True
-    return mask
+    if not len(rows):
+        return np.zeros(0, dtype=bool)
+    return np.asarray(moocore.is_nondominated(rows, keep_weakly=True), dtype=bool)
 
 
 def frontier(candidates: Sequence[Candidate], names: Sequence[str]) -> list[Candidate]:
@@ -58,7 +59,6 @@ def frontier(candidates: Sequence[Candidate], names: Sequence[str]) -> list[Cand
     eligible = [candidate for candidate in candidates if candidate.eligible]
     if not eligible:
         return []
-    signs = np.array([-1.0 if name in MAXIMIZED else 1.0 for name in names])
-    losses = np.array([[objective(c, name) for name in names] for c in eligible]) * signs
-    members = [c for c, kept in zip(eligible, pareto_mask(losses), strict=True) if kept]
+    kept = pareto_mask(losses(eligible, names))
+    members = [candidate for candidate, stays in zip(eligible, kept, strict=True) if stays]
     return sorted(members, key=lambda c: (c.cost.serving_usd_per_1k, c.recipe_hash))

@@ -82,7 +82,8 @@ def chosen(searched: RunFolder, config: RunConfig) -> RunFolder:
         "frontier.json",
     )
     teacher = next(c for c in candidates if c.is_teacher)
-    searched.put(explain(select(candidates, config.constraints), teacher, config.constraints), "choice.json")
+    choice = select(candidates, config.constraints)
+    searched.put(explain(choice, teacher, candidates, config.constraints), "choice.json")
     return searched
 
 

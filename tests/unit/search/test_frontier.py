@@ -83,3 +83,10 @@ def test_what_may_not_be_chosen_is_on_no_frontier(build_candidate: Callable[...,
     assert frontier([teacher, rejected], OBJECTIVES) == [teacher]
     assert frontier([rejected], OBJECTIVES) == []
     assert frontier([], OBJECTIVES) == []
+
+
+def test_ten_thousand_rows_none_of_which_beats_another_all_stay() -> None:
+    rows = np.abs(np.random.default_rng(0).normal(size=(10_000, 4)))
+    sphere = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert pareto_mask(sphere).all()
+    assert pareto_mask(np.concatenate([sphere, sphere + 0.01]))[10_000:].sum() == 0

@@ -7,7 +7,7 @@ import pytest
 from equipoise.config.search import ConstraintsConfig
 from equipoise.errors import InfeasibleError
 from equipoise.runs import Candidate
-from equipoise.search.selection import excesses, explain, select
+from equipoise.search.selection import break_even_months, diagnose, explain, infeasible, select
 
 Build = Callable[..., Candidate]
 ANY = ConstraintsConfig(max_drop=None)
@@ -32,6 +32,7 @@ def fleet(build_candidate: Build) -> list[Candidate]:
         ({"max_drop": 0.0}, "6 layers (0-5) fp32 torch"),
         ({"max_drop": 0.03, "p99_ms": 3}, "2 layers (0,5) int8 openvino"),
         ({"max_drop": None, "max_mb": 15}, "1 layer (0) int8 openvino"),
+        ({"max_drop": 0.03, "min_robustness": 0.9}, "2 layers (0,5) int8 openvino"),
     ],
 )
 def test_the_cheapest_that_fits_is_chosen(
@@ -96,20 +97,18 @@ def test_the_binding_constraint_is_named_with_what_would_do(
         assert f"allow {value}" in caught.value.remedy
 
 
-def test_excesses_are_shares_of_the_bound(build_candidate: Build) -> None:
-    found = build_candidate(metric=0.92, drop=0.03, p99_ms=5, megabytes=30)
-    constraints = ConstraintsConfig(max_drop=0.02, p99_ms=4, max_mb=40)
-    assert excesses(found, constraints) == pytest.approx({"max_drop": 0.5, "p99_ms": 0.25})
-    assert excesses(found, ANY) == {}
-
-
 def test_the_choice_is_explained_with_its_margins(fleet: list[Candidate]) -> None:
     teacher, _, choice, _ = fleet
-    record = explain(choice, teacher, ConstraintsConfig(max_drop=0.05, p99_ms=10))
+    record = explain(choice, teacher, fleet, ConstraintsConfig(max_drop=0.05, p99_ms=10))
     assert record["feasible"] is True
     assert (record["recipe_hash"], record["teacher_hash"]) == (choice.recipe_hash, teacher.recipe_hash)
     assert record["constraints"].keys() == {"max_drop", "p99_ms"}
-    assert record["constraints"]["p99_ms"] == {"bound": 10, "value": 3, "margin": 7}
+    assert record["constraints"]["p99_ms"] == {
+        "bound": 10,
+        "value": 3,
+        "margin": 7,
+        "interval": (2.995, 3.005),
+    }
     assert record["cost_ratio"] == pytest.approx(
         choice.cost.serving_usd_per_1k / teacher.cost.serving_usd_per_1k
     )
@@ -119,6 +118,87 @@ def test_the_choice_is_explained_with_its_margins(fleet: list[Candidate]) -> Non
 
 
 def test_the_teacher_itself_may_be_the_answer(fleet: list[Candidate]) -> None:
-    record = explain(fleet[0], fleet[0], ANY)
+    record = explain(fleet[0], fleet[0], fleet, ANY)
     assert record["keep_teacher"] is True
     assert record["cost_ratio"] == 1
+
+
+def test_widening_each_constraint_by_a_tenth_is_tried_by_itself(fleet: list[Candidate]) -> None:
+    # The two-layer student drops 0.02: just outside 0.0185, inside a bound wider by a tenth.
+    constraints = ConstraintsConfig(max_drop=0.0185, p99_ms=10)
+    choice = select(fleet, constraints)
+    assert choice == fleet[1]
+    relaxed = explain(choice, fleet[0], fleet, constraints)["relaxed"]
+    assert relaxed["max_drop"]["bound"] == pytest.approx(0.02035)
+    assert relaxed["max_drop"]["recipe_hash"] == fleet[2].recipe_hash
+    assert relaxed["max_drop"]["saves_usd"] == pytest.approx(
+        fleet[1].cost.total_usd - fleet[2].cost.total_usd
+    )
+    assert relaxed["max_drop"]["saves_usd"] > 0
+    assert relaxed["p99_ms"]["recipe_hash"] == choice.recipe_hash
+    assert relaxed["p99_ms"]["saves_usd"] == 0
+
+
+def test_a_lower_bound_is_relaxed_downwards(fleet: list[Candidate], build_candidate: Build) -> None:
+    frail = build_candidate((0,), "onnxruntime", "int8", metric=0.945, robustness=0.85, rps=5000)
+    constraints = ConstraintsConfig(max_drop=0.01, min_robustness=0.9)
+    choice = select([*fleet, frail], constraints)
+    assert choice == fleet[1]
+    relaxed = explain(choice, fleet[0], [*fleet, frail], constraints)["relaxed"]["min_robustness"]
+    assert relaxed["bound"] == pytest.approx(0.81)
+    assert relaxed["recipe_hash"] == frail.recipe_hash
+
+
+def test_the_search_that_does_not_pay_leaves_the_teacher(build_candidate: Build) -> None:
+    teacher = build_candidate(rps=2000)
+    student = build_candidate((0, 5), "openvino", "int8", metric=0.95, rps=4000, megabytes=20)
+    assert student.cost.replicas == teacher.cost.replicas == 1
+    assert student.cost.compute_search_usd > 0
+    assert select([teacher, student], ANY) == teacher
+    assert explain(teacher, teacher, [teacher, student], ANY)["keep_teacher"] is True
+
+
+def test_break_even_is_when_what_is_saved_has_paid_for_the_search(fleet: list[Candidate]) -> None:
+    teacher, choice = fleet[0], fleet[2]
+    months = break_even_months(choice, teacher)
+    assert months is not None
+    assert 0 < months < 12
+    monthly = [
+        (c.cost.compute_serving_usd + c.cost.storage_usd + c.cost.maintenance_usd) / 12
+        for c in (teacher, choice)
+    ]
+    assert months * (monthly[0] - monthly[1]) == pytest.approx(choice.cost.compute_search_usd)
+    assert break_even_months(teacher, teacher) == 0
+    dear = choice.model_copy(
+        update={
+            "cost": choice.cost.model_copy(
+                update={"compute_serving_usd": teacher.cost.compute_serving_usd * 2}
+            )
+        }
+    )
+    assert break_even_months(dear, teacher) is None
+
+
+def test_the_record_of_nothing_fitting_says_what_would_do(fleet: list[Candidate]) -> None:
+    record = diagnose(fleet, ConstraintsConfig(max_drop=0.01, p99_ms=2.0))
+    assert record["feasible"] is False
+    assert record["nearest"]["recipe_hash"] == fleet[2].recipe_hash
+    assert record["nearest"]["violates"] == ["max_drop", "p99_ms"]
+    # Alone, p99 would have to go to the six-layer int8 model's 6 ms, the drop to the one-layer model's 0.1.
+    assert record["enough_alone"] == pytest.approx({"max_drop": 0.1, "p99_ms": 6})
+    assert infeasible(record).remedy == "allow 0.02 and p99_ms 3, or widen the search"
+
+
+def test_a_constraint_on_what_was_not_measured_is_never_met(build_candidate: Build) -> None:
+    unknown = build_candidate(robustness=None)
+    constraints = ConstraintsConfig(max_drop=None, min_robustness=0.5)
+    with pytest.raises(InfeasibleError, match=r"min_robustness = 0\.5 binds") as caught:
+        select([unknown], constraints)
+    assert "nothing measured" in str(caught.value)
+    assert diagnose([unknown], constraints)["enough_alone"] == {}
+
+
+def test_a_run_without_its_teacher_is_still_explained(fleet: list[Candidate]) -> None:
+    record = explain(fleet[2], None, fleet[1:], ConstraintsConfig(max_drop=0.05))
+    assert record["recipe_hash"] == fleet[2].recipe_hash
+    assert [record[key] for key in ("teacher_hash", "cost_ratio", "saves_usd")] == [None] * 3
