@@ -19,6 +19,7 @@ import pytest
 from equipoise.bundle import open_bundle
 from equipoise.costs.ledger import read_ledger
 from equipoise.engines import Predictor, open_engine
+from equipoise.pipeline.comparing import compare
 from equipoise.ray_runtime import free_port
 from equipoise.runs import RunFolder
 
@@ -105,6 +106,13 @@ def test_the_summary_counts_what_the_folder_holds(finished: Finished) -> None:
     assert summary["ledger_usd"] == pytest.approx(sum(summary["ledger_usd_by_component"].values()))
     assert set(summary["ledger_usd_by_component"]) == {"training", "search", "evaluation", "serving"}
     assert summary["elapsed_s"] > 10
+
+
+def test_every_candidate_can_be_compared_with_the_teacher_row_by_row(finished: Finished) -> None:
+    for candidate in finished.run.candidates():
+        said = compare(finished.run, candidate.recipe_hash, "teacher")["predictions"]
+        # The metric is accuracy, and the draws are the same: so is the paired difference.
+        assert said["accuracy_difference"] == pytest.approx(candidate.metric_drop.model_dump())
 
 
 def test_the_choice_is_told_as_it_is_on_record(finished: Finished) -> None:

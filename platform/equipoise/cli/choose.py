@@ -9,16 +9,12 @@ import typer
 
 _LIFT = ("none", "off")
 _DAYS_A_MONTH = 365 / 12
-_EXAMPLES = (
-    "Examples: `equipoise choose runs/demo`, "
-    "`equipoise choose runs/demo --max-drop 1% --p99-ms 20 --max-usd-month 300 --rps 50`, "
-    "`equipoise choose runs/demo --max-drop none --json`"
-)
+_EXAMPLE = "Example: equipoise choose runs/demo --max-drop 1% --p99-ms 20 --max-usd-month 300 --rps 50"
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("choose", epilog=_EXAMPLES)(choose)
+    app.command("choose", epilog=_EXAMPLE)(choose)
 
 
 def _bound(text: str) -> float:

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from equipoise.runs import Candidate, RunFolder
 
 _WIDE = 124
-_COLUMNS = ("", "recipe", "metric", "±", "robust", "ECE", "p50 ms", "p99 ms", "req/s", "MB", "$/1k")
-_WIDE_ONLY = frozenset({"±", "robust", "ECE", "p50 ms", "MB"})
+_HASH_DIGITS = 6
+_COLUMNS = ("", "hash", "recipe", "metric", "±", "robust", "ECE", "p50 ms", "p99 ms", "req/s", "MB", "$/1k")
+_WIDE_ONLY = frozenset({"hash", "±", "robust", "ECE", "p50 ms", "MB"})
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,7 +66,7 @@ def _table(run: RunFolder, wide: bool) -> Any:
     cells = [_cells(c, c.recipe_hash == chosen, c.recipe_hash in frontier) for c in candidates]
     shown = [name for name in _COLUMNS if wide or name not in _WIDE_ONLY]
     for name in shown:
-        table.add_column(name, justify="left" if name in ("", "recipe") else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in ("", "hash", "recipe") else "right", no_wrap=True)
     for row in cells:
         mark = row[""]
         style = "bold" if mark == "choice" else "dim" if mark in ("", "rejected") else None
@@ -78,6 +79,7 @@ def _cells(candidate: Candidate, chosen: bool, frontier: bool) -> dict[str, str]
     mark = "choice" if chosen else "teacher" if candidate.is_teacher else "frontier" if frontier else ""
     return {
         "": mark if candidate.eligible else "rejected",
+        "hash": candidate.recipe_hash[:_HASH_DIGITS],
         "recipe": candidate.recipe.label,
         "metric": f"{quality.metric.value:.4f}",
         "±": f"{(quality.metric.high - quality.metric.low) / 2:.4f}",

@@ -17,6 +17,7 @@ from equipoise.costs.price_book import load_prices
 from equipoise.measurement.quality import paired_drop
 from equipoise.ray_runtime import MEASURED_SLOT
 from equipoise.runs import Candidate, Recipe, RunFolder
+from equipoise.runs.predictions import Predictions, put_predictions
 from equipoise.search.context import TrialContext
 from equipoise.search.measured import build_and_judge, rejection, time_candidate
 from equipoise.training.deepspeed_config import resolve_workers
@@ -90,6 +91,8 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
         revision=context.revision,
         seconds={"train": trained_s, **judged["seconds"]},
     )
+    # Before the record: a candidate that stands has its predictions.
+    put_predictions(run, name, Predictions.of_rows(labels, judged["predictions"]))
     run.put(candidate.model_dump(mode="json"), "candidates", f"{name}.json")
     return candidate
 
