@@ -84,10 +84,12 @@ def _export_onnx(source: Path, cache: Path, task: Task) -> None:
 
     from equipoise.training.initialization import load_initial_model
 
-    model = load_initial_model(str(source), None, None).eval()
-    example = task.encode(["a short text", "another text that is somewhat longer than the first"])
-    names = list(example)
-    axes = {name: {0: "batch", 1: "length"} for name in names} | {"logits": {0: "batch"}}
+    model = load_initial_model(str(source), task.model_class, None, None).eval()
+    example = task.encode(task.examples())
+    names = list(task.inputs)
+    axis = {0: "batch", 1: "length"} if task.ragged else {0: "batch"}
+    per_place = task.ragged and task.layout == "words"
+    axes = dict.fromkeys(names, axis) | {"logits": axis if per_place else {0: "batch"}}
     cache.mkdir(parents=True, exist_ok=True)
     staged = cache / f".tmp-{ONNX_FILE}"
     with warnings.catch_warnings():

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from equipoise.data.layout import label_names, row_key, row_length
 from equipoise.data.rows import Rows
 from equipoise.errors import DataError
 from equipoise.runs.records import Record
@@ -27,9 +28,9 @@ class SplitReport(Record):
     imbalance_ratio: float
     """Rows of the largest class over those of the smallest that has any."""
     length_percentiles: dict[str, int]
-    """Characters a text, by percentile (`p5` to `p100`)."""
+    """Characters a text, words a sentence or pixels an image, by percentile (`p5` to `p100`)."""
     sha256: str
-    """Of the texts and labels in order."""
+    """Of the inputs and labels in order."""
 
 
 class Repeats(Record):
@@ -91,8 +92,8 @@ class DataReport(Record):
 
 def describe_split(rows: Rows, source: str, empty_texts: int) -> SplitReport:
     """Count and hash one split of at least one row."""
-    counts = Counter(rows.labels)
-    lengths = np.percentile([len(text) for text in rows.texts], _PERCENTILES, method="higher")
+    counts = Counter(name for label in rows.labels for name in label_names(label))
+    lengths = np.percentile([row_length(value) for value in rows.inputs], _PERCENTILES, method="higher")
     return SplitReport(
         source=source,
         rows=len(rows),
@@ -105,25 +106,27 @@ def describe_split(rows: Rows, source: str, empty_texts: int) -> SplitReport:
 
 
 def hash_rows(rows: Rows) -> str:
-    """Hex SHA-256 over the texts and labels, in order."""
+    """Hex SHA-256 over the inputs and labels, in order."""
     digest = hashlib.sha256()
-    for pair in zip(rows.texts, rows.labels, strict=True):
-        digest.update(json.dumps(pair).encode() + b"\n")
+    for value, label in zip(rows.inputs, rows.labels, strict=True):
+        digest.update(json.dumps((row_key(value), label)).encode() + b"\n")
     return digest.hexdigest()
 
 
 def find_repeats(train: Rows, validation: Rows | None, test: Rows) -> Repeats:
     """Count repeated texts within and between the splits as given."""
     labels: dict[str, set[str]] = {}
-    for text, label in zip(train.texts, train.labels, strict=True):
-        labels.setdefault(text, set()).add(label)
-    held_out = validation.texts if validation else []
+    keys = [row_key(value) for value in train.inputs]
+    for key, label in zip(keys, train.labels, strict=True):
+        labels.setdefault(key, set()).add("\x00".join(label_names(label)))
+    held_out = [row_key(value) for value in validation.inputs] if validation else []
+    tested = [row_key(value) for value in test.inputs]
     return Repeats(
         duplicates_in_train=len(train) - len(labels),
-        conflicting_duplicates=sum(len(labels[text]) > 1 for text in train.texts),
-        test_leakage=_count_in(test.texts, labels.keys()),
+        conflicting_duplicates=sum(len(labels[key]) > 1 for key in keys),
+        test_leakage=_count_in(tested, labels.keys()),
         validation_leakage=_count_in(held_out, labels.keys()),
-        validation_in_test=_count_in(held_out, set(test.texts)),
+        validation_in_test=_count_in(held_out, set(tested)),
     )
 
 
@@ -133,7 +136,7 @@ def check_labels(train: Rows, validation: Rows, test: Rows) -> tuple[str, ...]:
     Raises:
         DataError: train has one class only, or lacks a label that validation or test has.
     """
-    known = set(train.labels)
+    known = {name for label in train.labels for name in label_names(label)}
     if len(known) < 2:
         raise DataError(
             "train has one class only",
@@ -142,7 +145,7 @@ def check_labels(train: Rows, validation: Rows, test: Rows) -> tuple[str, ...]:
             remedy="a classifier needs rows of two classes or more; is data.label_column right?",
         )
     for split, rows in (("validation", validation), ("test", test)):
-        unknown = sorted(set(rows.labels) - known)
+        unknown = sorted({name for label in rows.labels for name in label_names(label)} - known)
         if unknown:
             named = ", ".join(map(repr, unknown[:10])) + (" and more" if len(unknown) > 10 else "")
             raise DataError(

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from equipoise.data.layout import Layout
 from equipoise.errors import ConfigError
 
 _SHARES = (0.1, 0.2)
@@ -86,14 +88,21 @@ _BY_WORD: dict[str, Alter] = {
 KINDS = (*_BY_WORD, "word_order")
 
 CORRUPTIONS: tuple[tuple[str, float], ...] = tuple((kind, share) for kind in KINDS for share in _SHARES)
-"""Every (kind, share of the words) that robustness is measured on."""
+"""Every (kind, share of the words) that robustness of texts is measured on."""
 
 
-def corrupt(text: str, kind: str, share: float, rng: np.random.Generator) -> str:
+def corruptions_of(layout: Layout) -> tuple[tuple[str, float], ...]:
+    """Every (kind, share) that robustness is measured on; words keep their order, each has its tag."""
+    if layout == "words":
+        return tuple((kind, share) for kind in _BY_WORD for share in _SHARES)
+    return CORRUPTIONS
+
+
+def corrupt(text: Any, kind: str, share: float, rng: np.random.Generator) -> Any:
     """Corrupt a share of a text's words, at least one.
 
     Args:
-        text: any text.
+        text: any text; a list of words; or a prompt and what follows it, of which the prompt is altered.
         kind: one of `KINDS`.
         share: share of the words to alter, 0 to 1; of `word_order`, to move.
         rng: every choice is drawn from it.
@@ -103,6 +112,12 @@ def corrupt(text: str, kind: str, share: float, rng: np.random.Generator) -> str
     """
     if kind not in KINDS:
         raise ConfigError("no such corruption", value=kind, remedy=f"one of {', '.join(KINDS)}")
+    if isinstance(text, tuple):
+        return (corrupt(text[0], kind, share, rng), *text[1:])
+    if isinstance(text, list):
+        words = list(text)
+        _alter_words(words, list(range(len(words))), _BY_WORD[kind], share, rng)
+        return words
     pieces = re.split(r"(\s+)", text)
     spots = [index for index, piece in enumerate(pieces) if piece and not piece.isspace()]
     if kind == "word_order":
@@ -113,8 +128,8 @@ def corrupt(text: str, kind: str, share: float, rng: np.random.Generator) -> str
 
 
 def corrupt_rows(
-    texts: Sequence[str], kind: str, share: float, seed: int, indices: Sequence[int] | None = None
-) -> list[str]:
+    texts: Sequence[Any], kind: str, share: float, seed: int, indices: Sequence[int] | None = None
+) -> list[Any]:
     """Corrupt many texts; each depends on the seed, its row, the kind and the share alone.
 
     Args:

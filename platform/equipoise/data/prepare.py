@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from equipoise.config import RunConfig
 from equipoise.data.checks import DataReport, check_labels, describe_split, find_repeats
+from equipoise.data.layout import Layout, is_empty, row_key, stratum
 from equipoise.data.rows import Rows
 from equipoise.data.sources import load_rows
 from equipoise.data.splits import stratified_sample, stratified_split
@@ -23,14 +25,14 @@ class PreparedData:
     validation: Rows
     test: Rows
     labels: tuple[str, ...]
-    """Sorted; the order of the logits."""
+    """Sorted; the order of the logits. None for a layout without labels."""
     report: DataReport
 
 
-def prepare_data(config: RunConfig) -> PreparedData:
+def prepare_data(config: RunConfig, layout: Layout = "text") -> PreparedData:
     """Load, clean and split the data; the same config, seed and files give the same splits.
 
-    Empty texts are dropped everywhere. With `data.deduplicate`, training texts that repeat an earlier
+    Empty rows are dropped everywhere. With `data.deduplicate`, training texts that repeat an earlier
     one (the first label stands) or stand in test or validation are dropped. Validation, where none is
     given, is held out of train; `data.train_rows` then takes its part of what is left.
 
@@ -39,18 +41,18 @@ def prepare_data(config: RunConfig) -> PreparedData:
         ServiceError: a remote store failed.
     """
     data = config.data
-    train, train_empty = _load(config, "train", data.train)
-    test, test_empty = _load(config, "test", data.test)
+    train, train_empty = _load(config, layout, "train", data.train)
+    test, test_empty = _load(config, layout, "test", data.test)
     validation, validation_empty = (
-        _load(config, "validation", data.validation) if data.validation else (None, 0)
+        _load(config, layout, "validation", data.validation) if data.validation else (None, 0)
     )
     repeats = find_repeats(train, validation, test)
     found = len(train)
     if data.deduplicate:
-        train = _deduplicate(train, held_out={*test.texts, *(validation.texts if validation else ())})
+        train = _deduplicate(train, [*test.inputs, *(validation.inputs if validation else ())])
     dropped = found - len(train)
     if validation is None:
-        kept, held = stratified_split(train.labels, data.validation_share, config.seed)
+        kept, held = stratified_split(_strata(train), data.validation_share, config.seed)
         train, validation = train.select(kept), train.select(held)
         if not data.deduplicate:
             repeats = repeats.model_copy(
@@ -61,8 +63,8 @@ def prepare_data(config: RunConfig) -> PreparedData:
     unused = 0
     if data.train_rows is not None and data.train_rows < len(train):
         unused = len(train) - data.train_rows
-        train = train.select(stratified_sample(train.labels, data.train_rows, config.seed))
-    labels = check_labels(train, validation, test)
+        train = train.select(stratified_sample(_strata(train), data.train_rows, config.seed))
+    labels = () if layout == "prompt" else check_labels(train, validation, test)
     validation_source = data.validation or f"{data.validation_share:g} of {data.train}"
     report = DataReport(
         splits={
@@ -79,11 +81,11 @@ def prepare_data(config: RunConfig) -> PreparedData:
     return PreparedData(train, validation, test, labels, report)
 
 
-def _load(config: RunConfig, split: str, location: str) -> tuple[Rows, int]:
-    """The rows of a source that have a text, and how many have none."""
+def _load(config: RunConfig, layout: Layout, split: str, location: str) -> tuple[Rows, int]:
+    """The rows of a source that are not empty, and how many are."""
     data = config.data
-    rows = load_rows(location, data.text_column, data.label_column, data.max_row_bytes)
-    kept = _keep(rows, lambda text: bool(text.strip()))
+    rows = load_rows(location, data.text_column, data.label_column, data.max_row_bytes, layout)
+    kept = _keep(rows, lambda value: not is_empty(value))
     if not len(kept):
         raise DataError(
             "every text is empty", where=f"data.{split}: {location}", remedy="is data.text_column right?"
@@ -91,13 +93,18 @@ def _load(config: RunConfig, split: str, location: str) -> tuple[Rows, int]:
     return kept, len(rows) - len(kept)
 
 
-def _deduplicate(train: Rows, held_out: set[str]) -> Rows:
-    seen = set(held_out)
+def _strata(rows: Rows) -> list[str]:
+    return [stratum(label) for label in rows.labels]
 
-    def is_new(text: str) -> bool:
-        if text in seen:
+
+def _deduplicate(train: Rows, held_out: list[Any]) -> Rows:
+    seen = {row_key(value) for value in held_out}
+
+    def is_new(value: Any) -> bool:
+        key = row_key(value)
+        if key in seen:
             return False
-        seen.add(text)
+        seen.add(key)
         return True
 
     kept = _keep(train, is_new)
@@ -110,5 +117,5 @@ def _deduplicate(train: Rows, held_out: set[str]) -> Rows:
     return kept
 
 
-def _keep(rows: Rows, wanted: Callable[[str], bool]) -> Rows:
-    return rows.select(np.flatnonzero([wanted(text) for text in rows.texts]))
+def _keep(rows: Rows, wanted: Callable[[Any], bool]) -> Rows:
+    return rows.select(np.flatnonzero([wanted(value) for value in rows.inputs]))

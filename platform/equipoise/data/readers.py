@@ -31,7 +31,7 @@ def read_csv(
     with system.open_input_stream(path) as stream:
         # The csv module refuses fields above 128 KiB; the limit that applies here is max_row_bytes.
         csv.field_size_limit(sys.maxsize)
-        reader = csv.reader(_lines(stream, name), strict=True)
+        reader = csv.reader(decode_lines(stream, name), strict=True)
         header: list[str] = []
         started = 1
         try:
@@ -66,7 +66,7 @@ def read_jsonl(
         DataError: a line is no UTF-8 or no JSON object, or lacks a column.
     """
     with system.open_input_stream(path) as stream:
-        for number, line in enumerate(_lines(stream, name), start=1):
+        for number, line in enumerate(decode_lines(stream, name), start=1):
             if not line.strip():
                 continue
             where = f"{name}:{number}"
@@ -136,7 +136,7 @@ def find_column(found: Sequence[str], column: str, where: str, key: str) -> int:
     )
 
 
-def _lines(stream: pa.NativeFile, name: str) -> Iterator[str]:
+def decode_lines(stream: pa.NativeFile, name: str) -> Iterator[str]:
     """Decoded lines with their ends; an initial byte-order mark is dropped."""
     for number, line in enumerate(io.BufferedReader(stream, _BUFFER_BYTES), start=1):
         if b"\0" in line:

@@ -1,76 +1,134 @@
-"""Labelled texts in memory."""
+"""Examples in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from equipoise.data.layout import Layout
 from equipoise.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Texts and the label of each, in the order of their source."""
+    """Inputs and the label of each, in the order of their source; the layout says what they are."""
 
-    texts: list[str]
-    labels: list[str]
+    inputs: list[Any]
+    labels: list[Any]
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.inputs)
 
     def select(self, indices: Iterable[int]) -> Rows:
         """The rows at these positions, in the order given."""
         chosen = [int(index) for index in indices]
-        return Rows([self.texts[i] for i in chosen], [self.labels[i] for i in chosen])
+        return Rows([self.inputs[i] for i in chosen], [self.labels[i] for i in chosen])
 
 
 class RowCollector:
     """Checks values as they are read, and keeps them.
 
     Args:
+        layout: what a row must be.
         max_row_bytes: longest text, in bytes of UTF-8.
     """
 
-    def __init__(self, max_row_bytes: int) -> None:
+    def __init__(self, layout: Layout, max_row_bytes: int) -> None:
+        self._check = {
+            "text": self._text,
+            "words": self._words,
+            "prompt": self._prompt,
+            "image": self._image,
+        }[layout]
         self._max_row_bytes = max_row_bytes
-        self._texts: list[str] = []
-        self._labels: list[str] = []
+        self._inputs: list[Any] = []
+        self._labels: list[Any] = []
 
-    def add(self, where: str, text: object, label: object) -> None:
-        """Keep one row: the text as it is, the label stripped.
+    def add(self, where: str, value: object, label: object) -> None:
+        """Keep one row: the input as it is, the label stripped.
 
         Raises:
-            DataError: the text is no string or too long, or the label is null or no string or integer.
+            DataError: the input or the label is not what the layout asks for.
         """
-        if not isinstance(text, str):
-            what = "text is null" if text is None else "text is not a string"
-            raise DataError(what, where=where, value=text, remedy="give every row a text, or remove the row")
-        size = _utf8_bytes(text, where)
-        if size > self._max_row_bytes:
-            raise DataError(
-                f"text has {size:,} bytes, more than data.max_row_bytes allows",
-                where=where,
-                value=self._max_row_bytes,
-                remedy="shorten the text or raise data.max_row_bytes",
-            )
-        if isinstance(label, int) and not isinstance(label, bool):
-            label = str(label)
-        if label is None or (isinstance(label, str) and not label.strip()):
-            raise DataError("label is null", where=where, remedy="give every row a label, or remove the row")
-        if not isinstance(label, str):
-            raise DataError(
-                "label is not a string or an integer",
-                where=where,
-                value=label,
-                remedy="write labels as strings",
-            )
-        _utf8_bytes(label, where)
-        self._texts.append(text)
-        self._labels.append(label.strip())
+        checked = self._check(where, value, label)
+        self._inputs.append(checked[0])
+        self._labels.append(checked[1])
 
     def rows(self) -> Rows:
         """What was collected."""
-        return Rows(self._texts, self._labels)
+        return Rows(self._inputs, self._labels)
+
+    def _text(self, where: str, value: object, label: object) -> tuple[str, str]:
+        return self._bounded_text(where, value, "text"), _label(where, label)
+
+    def _words(self, where: str, value: object, label: object) -> tuple[list[str], list[str]]:
+        words, tags = _strings(where, value, "words"), _strings(where, label, "tags")
+        if len(words) != len(tags):
+            raise DataError(
+                f"has {len(words)} words and {len(tags)} tags",
+                where=where,
+                remedy="give every word one tag",
+            )
+        self._bounded_text(where, " ".join(words), "sentence")
+        return words, [tag.strip() for tag in tags]
+
+    def _prompt(self, where: str, value: object, label: object) -> tuple[tuple[str, str], str]:
+        """A prompt and its completion; without a prompt the text stands alone."""
+        prompt = "" if value is None else self._bounded_text(where, value, "prompt")
+        return (prompt, self._bounded_text(where, label, "text")), ""
+
+    def _image(self, where: str, value: object, label: object) -> tuple[Any, str]:
+        return value, _label(where, label)
+
+    def _bounded_text(self, where: str, value: object, what: str) -> str:
+        if not isinstance(value, str):
+            fault = f"{what} is null" if value is None else f"{what} is not a string"
+            raise DataError(
+                fault, where=where, value=value, remedy=f"give every row a {what}, or remove the row"
+            )
+        size = _utf8_bytes(value, where)
+        if size > self._max_row_bytes:
+            raise DataError(
+                f"{what} has {size:,} bytes, more than data.max_row_bytes allows",
+                where=where,
+                value=self._max_row_bytes,
+                remedy=f"shorten the {what} or raise data.max_row_bytes",
+            )
+        return value
+
+
+def _label(where: str, label: object) -> str:
+    if isinstance(label, int) and not isinstance(label, bool):
+        label = str(label)
+    if label is None or (isinstance(label, str) and not label.strip()):
+        raise DataError("label is null", where=where, remedy="give every row a label, or remove the row")
+    if not isinstance(label, str):
+        raise DataError(
+            "label is not a string or an integer",
+            where=where,
+            value=label,
+            remedy="write labels as strings",
+        )
+    _utf8_bytes(label, where)
+    return label.strip()
+
+
+def _strings(where: str, value: object, what: str) -> list[str]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise DataError(
+            f"{what} are not a list", where=where, value=value, remedy=f"give every row a list of {what}"
+        )
+    for item in value:
+        if not isinstance(item, str) or not item.strip():
+            raise DataError(
+                f"one of its {what} is not a string, or empty",
+                where=where,
+                value=item,
+                remedy=f"write {what} as strings",
+            )
+        _utf8_bytes(item, where)
+    return list(value)
 
 
 def _utf8_bytes(value: str, where: str) -> int:

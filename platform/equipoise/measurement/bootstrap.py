@@ -17,9 +17,23 @@ def draw_resamples(rows: int, resamples: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, rows, size=(resamples, rows), dtype=np.int64)
 
 
-def mean_figure(values: NDArray[np.float64], draws: NDArray[np.int64]) -> Figure:
-    """Mean of per-row values of shape (rows,) with its interval."""
-    return interval(float(values.mean()), values[draws].mean(axis=1), len(values))
+def resampled_sums(counts: NDArray[np.float64], draws: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sums of per-row counts (rows, k) over each resample, shape (resamples, k)."""
+    rows = len(counts)
+    found = np.empty((len(draws), counts.shape[1]))
+    for index, drawn in enumerate(draws):
+        found[index] = np.bincount(drawn, minlength=rows) @ counts
+    return found
+
+
+def sums_figure(
+    counts: NDArray[np.float64],
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    draws: NDArray[np.int64],
+) -> Figure:
+    """A statistic of summed counts, shape (..., k) to (...), with its interval over rows."""
+    point = float(statistic(counts.sum(axis=0)[None])[0])
+    return interval(point, statistic(resampled_sums(counts, draws)), len(counts))
 
 
 def statistic_figure(

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data.corruptions import CORRUPTIONS, corrupt_rows
-from equipoise.measurement.bootstrap import interval
+from equipoise.data import Layout, corrupt_rows, corruptions_of
+from equipoise.engines import Predictor
+from equipoise.measurement.bootstrap import draw_resamples, interval, resampled_sums
+from equipoise.measurement.quality import find_truth
 from equipoise.runs import Figure
 
 
 @dataclass(frozen=True)
 class CorruptedRows:
-    """Corrupted texts, each with the row it comes from and the corruption it went through."""
+    """Corrupted inputs, each with the row it comes from and the corruption it went through."""
 
-    texts: list[str]
+    inputs: list[Any]
     rows: NDArray[np.int64]
     kinds: list[str]
 
@@ -33,7 +36,9 @@ class Robustness:
     by_corruption: dict[str, float]
 
 
-def corrupt(texts: Sequence[str], *, rows: int | None, per_row: int | None, seed: int) -> CorruptedRows:
+def corrupt(
+    inputs: Sequence[Any], *, layout: Layout, rows: int | None, per_row: int | None, seed: int
+) -> CorruptedRows:
     """Corrupt a seeded sample of rows.
 
     Args:
@@ -42,20 +47,21 @@ def corrupt(texts: Sequence[str], *, rows: int | None, per_row: int | None, seed
             same number of rows; None is every corruption on every row.
     """
     rng = np.random.default_rng([seed, 1])
-    chosen = np.arange(len(texts))
-    if rows is not None and rows < len(texts):
-        chosen = np.sort(rng.choice(len(texts), rows, replace=False))
-    each = min(per_row or len(CORRUPTIONS), len(CORRUPTIONS))
+    chosen = np.arange(len(inputs))
+    if rows is not None and rows < len(inputs):
+        chosen = np.sort(rng.choice(len(inputs), rows, replace=False))
+    corruptions = corruptions_of(layout)
+    each = min(per_row or len(corruptions), len(corruptions))
     members: dict[int, list[int]] = defaultdict(list)
     for position, row in enumerate(chosen.tolist()):
         for turn in range(each):
-            members[(position * each + turn) % len(CORRUPTIONS)].append(row)
-    found: list[str] = []
+            members[(position * each + turn) % len(corruptions)].append(row)
+    found: list[Any] = []
     origin: list[int] = []
     kinds: list[str] = []
     for cell, cell_rows in sorted(members.items()):
-        kind, share = CORRUPTIONS[cell]
-        found += corrupt_rows([texts[row] for row in cell_rows], kind, share, seed, cell_rows)
+        kind, share = corruptions[cell]
+        found += corrupt_rows([inputs[row] for row in cell_rows], kind, share, seed, cell_rows)
         origin += cell_rows
         kinds += [f"{kind} {share:.0%}"] * len(cell_rows)
     return CorruptedRows(found, np.array(origin, dtype=np.int64), kinds)
@@ -63,30 +69,38 @@ def corrupt(texts: Sequence[str], *, rows: int | None, per_row: int | None, seed
 
 def measure_robustness(
     corrupted: CorruptedRows,
-    clean_predictions: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    predict: Callable[[Sequence[str]], NDArray[np.int64]],
+    predictor: Predictor,
+    clean: NDArray[np.float64],
+    labels: Sequence[Any],
     *,
     resamples: int,
     seed: int,
 ) -> Robustness:
-    """Predict the corrupted rows and hold them against the clean ones.
+    """Run the corrupted rows and hold them against the clean ones.
 
     Args:
-        clean_predictions: label numbers for all clean rows, shape (rows,).
-        predict: texts to label numbers.
+        clean: the task's tally of all clean rows, shape (rows, counts).
+        labels: of all clean rows.
     """
-    truth = labels[corrupted.rows]
-    hit = (predict(corrupted.texts) == truth).astype(np.float64)
-    clean_hit = (clean_predictions[corrupted.rows] == truth).astype(np.float64)
+    task = predictor.task
+    truth = find_truth(task, corrupted.inputs, [labels[row] for row in corrupted.rows])
+    tally = task.tally(predictor.answers(corrupted.inputs), truth, len(corrupted.inputs))
     kinds = np.array(corrupted.kinds)
-    by_corruption = {kind: float(hit[kinds == kind].mean()) for kind in dict.fromkeys(corrupted.kinds)}
+    by_corruption = {
+        kind: float(task.metric(tally[kinds == kind].sum(axis=0))) for kind in dict.fromkeys(corrupted.kinds)
+    }
     worst = min(by_corruption, key=lambda kind: by_corruption[kind])
     # Rows, not corrupted copies, are the independent units: copies of one row are drawn together.
     sources, position = np.unique(corrupted.rows, return_inverse=True)
-    sums = np.stack([np.bincount(position, hit), np.bincount(position, clean_hit)], axis=0)
-    draws = np.random.default_rng(seed).integers(0, len(sources), size=(resamples, len(sources)))
-    kept, clean = sums[0][draws].sum(axis=1), sums[1][draws].sum(axis=1)
-    ratios = np.divide(kept, clean, out=np.zeros_like(kept), where=clean > 0)
-    point = float(hit.sum() / clean_hit.sum()) if clean_hit.sum() else 0.0
+    kept = np.zeros((len(sources), tally.shape[1]))
+    before = np.zeros_like(kept)
+    np.add.at(kept, position, tally)
+    np.add.at(before, position, clean[corrupted.rows])
+    draws = draw_resamples(len(sources), resamples, seed)
+    reference = task.metric(resampled_sums(before, draws))
+    ratios = np.divide(
+        task.metric(resampled_sums(kept, draws)), reference, out=np.zeros_like(reference), where=reference > 0
+    )
+    whole = float(task.metric(before.sum(axis=0)))
+    point = float(task.metric(kept.sum(axis=0))) / whole if whole else 0.0
     return Robustness(interval(point, ratios, len(sources)), worst, by_corruption[worst], by_corruption)

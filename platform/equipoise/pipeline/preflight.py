@@ -34,7 +34,7 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
         EquipoiseError: the first thing found wrong.
     """
     run.local()
-    find_task(config.task)
+    task = find_task(config.task)
     prices = load_prices(config.cost)
     replica_usd_per_hour(prices, config.cost)
     prices.node(config.cost.training_node or config.cost.node, "cost.training_node")
@@ -44,7 +44,7 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     )
     base = resolve_pretrained(config.model.teacher)
     space = Space(config.search, _depth(base))
-    data = prepare_data(config)
+    data = prepare_data(config, task.layout)
     sentences = data.report.sentences()
     stale = stale_prices(prices)
     if stale:

@@ -11,7 +11,7 @@ from equipoise.bundle import Bundle
 from equipoise.engines import Predictor, open_engine
 from equipoise.errors import ServiceError
 from equipoise.exporter.client import read_metric
-from equipoise.measurement.quality import measure_quality, paired_drop
+from equipoise.measurement.quality import find_truth, measure_quality, paired_drop
 from equipoise.observability import progress
 from equipoise.pipeline.choice import write_candidate_bundle
 from equipoise.pipeline.endpoint import running_exporter
@@ -19,7 +19,7 @@ from equipoise.pipeline.session import Session
 from equipoise.ray_runtime import free_port
 from equipoise.runs import Candidate
 from equipoise.search.context import TrialContext
-from equipoise.training.teacher_outputs import teacher_logits
+from equipoise.training.teacher_outputs import teacher_answers
 from equipoise_serving.endpoint import deploy, undeploy
 from equipoise_serving.load_client import Replay, replay
 
@@ -36,19 +36,20 @@ def read_test(
         The bundle's own labels for the test rows, in order.
     """
     data, config = context.data, session.config
-    truth = context.label_numbers(data.test.labels)
     with session.ledger.meter("evaluation", cores=session.cores, detail="test split"):
         task = context.load_task()
-        teacher_test = teacher_logits(context.teacher, task, data.test.texts, context.teacher / "outputs")
+        truth = find_truth(task, data.test.inputs, data.test.labels)
+        teacher_test = teacher_answers(context.teacher, task, data.test.inputs, context.teacher / "outputs")
         progress.tell("test split in-process", 0, 1, force=True)
         engine = open_engine(
             bundle.manifest.engine, bundle.model_folder, bundle.manifest.precision, session.cores
         )
-        logits = Predictor(bundle.load_task(), engine).logits(data.test.texts)
-    predicted = logits.argmax(axis=1)
+        predictor = Predictor(bundle.load_task(), engine)
+        answers = predictor.answers(data.test.inputs)
     if not session.run.has("test.json"):
         options: dict[str, Any] = {
-            "metric_name": task.metric_name,
+            "task": task,
+            "rows": len(data.test),
             "resamples": config.measurement.resamples,
             "seed": config.seed,
         }
@@ -56,21 +57,23 @@ def read_test(
             "teacher": measure_quality(
                 teacher_test, truth, temperature=teacher.quality.temperature, **options
             ),
-            "choice": measure_quality(logits, truth, temperature=choice.quality.temperature, **options),
+            "choice": measure_quality(answers, truth, temperature=choice.quality.temperature, **options),
         }
         drop = paired_drop(
-            teacher_test.argmax(axis=1),
-            predicted,
+            task,
+            teacher_test,
+            answers,
             truth,
+            rows=len(data.test),
             resamples=config.measurement.resamples,
             seed=config.seed,
         )
         record: dict[str, Any] = {
             name: figure.model_dump(mode="json", exclude_none=True) for name, figure in figures.items()
         }
-        record |= {"rows": len(truth), "recipe_hash": choice.recipe_hash, "drop": drop.model_dump()}
+        record |= {"rows": len(data.test), "recipe_hash": choice.recipe_hash, "drop": drop.model_dump()}
         session.run.put(record, "test.json")
-    return [context.data.labels[index] for index in predicted.tolist()]
+    return [context.data.labels[index] for index in answers.predicted.tolist()]
 
 
 def serve_test(
@@ -78,7 +81,7 @@ def serve_test(
 ) -> dict[str, Any]:
     """Serve teacher and choice in turn, replay test rows, and write `served.json`."""
     config = session.config
-    texts = context.data.test.texts
+    texts = context.data.test.inputs
     part = len(texts) if config.serving.teacher_rows is None else min(config.serving.teacher_rows, len(texts))
     rows = np.sort(np.random.default_rng([config.seed, 6]).choice(len(texts), part, replace=False))
     teacher_bundle = write_candidate_bundle(session, context, teacher, ".scratch", "teacher-bundle")

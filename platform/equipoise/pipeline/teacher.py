@@ -6,16 +6,14 @@ import shutil
 import time
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from equipoise.measurement.quality import find_truth
 from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.session import Session
 from equipoise.search.context import TrialContext
-from equipoise.tasks import find_task
+from equipoise.tasks import Answers, Task, find_task
 from equipoise.training.deepspeed_config import resolve_precision, resolve_workers
 from equipoise.training.finetune import encode_examples, finetune_teacher
-from equipoise.training.teacher_outputs import teacher_logits
+from equipoise.training.teacher_outputs import teacher_answers
 
 
 def train_teacher(session: Session, checked: Checked) -> TrialContext:
@@ -25,7 +23,7 @@ def train_teacher(session: Session, checked: Checked) -> TrialContext:
     if not run.has("teacher", "trained.json"):
         shutil.rmtree(folder, ignore_errors=True)
         task = find_task(config.task).create(base, data.labels, config.model.max_length)
-        examples = encode_examples(task, data.train.texts, data.train.labels)
+        examples = encode_examples(task, data.train.inputs, data.train.labels)
         workers = resolve_workers(config.training)
         session.display.note(
             f"{len(data.train):,} rows, {config.training.epochs:g} epochs, {workers} workers, "
@@ -47,24 +45,21 @@ def train_teacher(session: Session, checked: Checked) -> TrialContext:
     trained = run.read("teacher", "trained.json")
     # Students learn from outputs in the training precision; what is measured is held against fp32.
     precision = resolve_precision(config.training)
-    train_logits = _outputs(session, trained["task"], data.train.texts, precision)
-    validation_logits = _outputs(session, trained["task"], data.validation.texts, "fp32")
+    task = find_task(config.task).load(folder, trained["task"])
     return TrialContext(
         config=config,
         folder=run.location,
         data=data,
         task_description=trained["task"],
-        train_logits=train_logits,
-        validation_logits=validation_logits,
+        train_logits=_outputs(session, task, data.train.inputs, precision).logits,
+        teacher_answers=_outputs(session, task, data.validation.inputs, "fp32"),
+        validation_truth=find_truth(task, data.validation.inputs, data.validation.labels),
         teacher_core_s=trained["seconds"] * trained["workers"],
         revision=session.revision,
     )
 
 
-def _outputs(
-    session: Session, description: dict[str, Any], texts: list[str], precision: str
-) -> NDArray[np.float32]:
+def _outputs(session: Session, task: Task, inputs: list[Any], precision: str) -> Answers:
     folder = session.root / "teacher"
-    task = find_task(description["name"]).load(folder, description)
     with session.ledger.meter("training", cores=session.cores, detail="teacher outputs"):
-        return teacher_logits(folder, task, texts, folder / "outputs", precision)
+        return teacher_answers(folder, task, inputs, folder / "outputs", precision)

@@ -58,7 +58,8 @@ class Quality(Record):
 
     metric_name: str
     metric: Figure
-    macro_f1: Figure
+    macro_f1: Figure | None = None
+    """None for a family without a fixed set of labels."""
     robustness: Figure | None = None
     """Metric on corrupted input as a share of the clean figure on the same rows."""
     worst_corruption: str | None = None
@@ -85,9 +86,9 @@ class Agreement(Record):
 
     max_logit_difference: float
     changed_labels: float
-    """Share of rows whose label differs from the torch original's."""
+    """Share of labels that differ from the torch original's."""
     neighbour_changes: float
-    """Share of rows whose label differs between batch 1 and a shuffled batch."""
+    """Share of labels that differ between batch 1 and any of four shuffled batches."""
     max_neighbour_difference: float
     """The largest move of a logit between batch 1 and a shuffled batch."""
     rows: int

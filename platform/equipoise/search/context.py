@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from equipoise.config import RunConfig
 from equipoise.data import PreparedData
-from equipoise.tasks import Task, find_task
+from equipoise.tasks import Answers, Task, find_task
 
 
 @dataclass(frozen=True)
 class TrialContext:
     """Config, data and the teacher; carried to the trials through Ray's object store.
 
-    `train_logits` are the teacher's on the training rows, `validation_logits` on the validation
-    rows, both (rows, labels); `teacher_core_s` is what its training took.
+    `train_logits` are the teacher's at the places of the training rows, (places, classes);
+    `teacher_answers` its answers on the validation rows, `validation_truth` the true class at each of
+    their places; `teacher_core_s` is what its training took.
     """
 
     config: RunConfig
@@ -27,7 +28,8 @@ class TrialContext:
     data: PreparedData
     task_description: dict[str, Any]
     train_logits: NDArray[np.float32]
-    validation_logits: NDArray[np.float32]
+    teacher_answers: Answers
+    validation_truth: NDArray[np.int64]
     teacher_core_s: float
     revision: str
 
@@ -45,8 +47,3 @@ class TrialContext:
         """The task with the teacher's preprocessor."""
         description = {**self.task_description, "temperature": temperature}
         return find_task(description["name"]).load(self.teacher, description)
-
-    def label_numbers(self, labels: list[str]) -> NDArray[np.int64]:
-        """Label names to their numbers, shape (rows,)."""
-        number = {label: index for index, label in enumerate(self.data.labels)}
-        return np.array([number[label] for label in labels], dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from equipoise.compression.export import export_model
 from equipoise.engines import Predictor, open_engine
 from equipoise.measurement.agreement import measure_agreement
 from equipoise.measurement.calibration import fit_temperature
-from equipoise.measurement.quality import measure_quality
+from equipoise.measurement.quality import find_truth, measure_quality
 from equipoise.measurement.robustness import corrupt, measure_robustness
 from equipoise.measurement.speed import measure_speed, pinned_to_one_core
 from equipoise.observability import progress
 from equipoise.runs import Agreement, Quality, Recipe, Speed
 from equipoise.search.context import TrialContext
-from equipoise.tasks import Arrays, Task
+from equipoise.tasks import Answers, Arrays, Task
+from equipoise.training.teacher_outputs import put_answers, read_answers
 
 _CALIBRATION_BATCHES = 12
 _CALIBRATION_ROWS = 16
@@ -34,8 +36,7 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
         target: where the candidate's model folder goes.
 
     Returns:
-        `quality`, `agreement` (records), `predictions` (validation label numbers), `bytes`,
-        `seconds` by phase.
+        `quality`, `agreement` (records), `answers` on validation, `bytes`, `seconds` by phase.
     """
     config, data = context.config, context.data
     settings = config.measurement
@@ -50,7 +51,7 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
             engine=recipe.engine,
             precision=recipe.precision,
             task=task,
-            calibration=calibration_batches(task, data.train.texts, config.seed),
+            calibration=calibration_batches(task, data.train.inputs, config.seed),
             onnx_cache=Path(source) / "onnx",
         )
 
@@ -60,23 +61,23 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
 
     progress.tell(f"judging {recipe.label}", 0, 1, force=True)
     predictor = Predictor(task, open_engine(recipe.engine, Path(target), recipe.precision, threads))
-    texts, truth = data.validation.texts, context.label_numbers(data.validation.labels)
-    logits = predictor.logits(texts)
+    inputs, truth = data.validation.inputs, context.validation_truth
+    answers = predictor.answers(inputs)
     quality = measure_quality(
-        logits,
+        answers,
         truth,
-        metric_name=task.metric_name,
-        temperature=fit_temperature(logits, truth),
+        task=task,
+        rows=len(inputs),
+        temperature=fit_temperature(answers, truth),
         resamples=settings.resamples,
         seed=config.seed,
     )
-    quality = _with_robustness(quality, context, predictor, logits, truth)
-    original = _original_logits(context, Path(source), recipe, threads)
+    quality = _with_robustness(quality, context, predictor, answers)
     agreement = measure_agreement(
         predictor,
-        texts,
-        logits,
-        original,
+        inputs,
+        answers,
+        _original_answers(context, Path(source), recipe, threads),
         sample_rows=settings.agreement_rows,
         batch_size=_AGREEMENT_BATCH,
         seed=config.seed,
@@ -84,7 +85,7 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
     return {
         "quality": quality,
         "agreement": agreement,
-        "predictions": logits.argmax(axis=1),
+        "answers": answers,
         "bytes": storage.folder_bytes(Path(target)),
         "seconds": {"export": exported - started, "quality": time.perf_counter() - exported},
     }
@@ -98,7 +99,7 @@ def time_candidate(context: TrialContext, recipe: Recipe, model: str) -> Speed:
         engine = open_engine(recipe.engine, Path(model), recipe.precision, threads=1)
         return measure_speed(
             Predictor(context.load_task(), engine),
-            context.data.validation.texts,
+            context.data.validation.inputs,
             requests=settings.latency_requests,
             batches=settings.throughput_batches,
             batch_size=settings.batch_size,
@@ -123,60 +124,59 @@ def rejection(agreement: Agreement, recipe: Recipe, context: TrialContext) -> st
     return None
 
 
-def calibration_batches(task: Task, texts: list[str], seed: int) -> list[Arrays]:
-    """Encoded batches of seeded training rows."""
+def calibration_batches(task: Task, inputs: Sequence[Any], seed: int) -> list[Arrays]:
+    """Encoded batches of seeded training rows, the model's inputs alone."""
     rng = np.random.default_rng([seed, 4])
-    count = min(len(texts), _CALIBRATION_BATCHES * _CALIBRATION_ROWS)
-    rows = rng.choice(len(texts), count, replace=False)
-    return [
-        task.encode([texts[row] for row in rows[start : start + _CALIBRATION_ROWS]])
+    count = min(len(inputs), _CALIBRATION_BATCHES * _CALIBRATION_ROWS)
+    rows = rng.choice(len(inputs), count, replace=False)
+    batches = [
+        task.encode([inputs[row] for row in rows[start : start + _CALIBRATION_ROWS]])
         for start in range(0, count, _CALIBRATION_ROWS)
     ]
+    return [{name: batch[name] for name in task.inputs} for batch in batches]
 
 
 def _with_robustness(
-    quality: Quality, context: TrialContext, predictor: Predictor, logits: Any, truth: Any
+    quality: Quality, context: TrialContext, predictor: Predictor, answers: Answers
 ) -> Quality:
-    config, data = context.config, context.data
+    config, data, task = context.config, context.data, predictor.task
     settings = config.measurement
     corrupted = corrupt(
-        data.validation.texts,
+        data.validation.inputs,
+        layout=task.layout,
         rows=settings.robustness_rows,
         per_row=settings.corruptions_per_row,
         seed=config.seed,
     )
     robustness = measure_robustness(
         corrupted,
-        logits.argmax(axis=1),
-        truth,
-        lambda texts: predictor.logits(texts).argmax(axis=1).astype(np.int64),
+        predictor,
+        task.tally(answers, context.validation_truth, len(data.validation)),
+        data.validation.labels,
         resamples=settings.resamples,
         seed=config.seed,
     )
     rng = np.random.default_rng([config.seed, 5])
     count = min(settings.gap_rows or len(data.train), len(data.train))
     sample = data.train.select(rng.choice(len(data.train), count, replace=False))
-    seen = predictor.logits(sample.texts).argmax(axis=1) == context.label_numbers(sample.labels)
+    seen = task.tally(predictor.answers(sample.inputs), find_truth(task, sample.inputs, sample.labels), count)
     return quality.model_copy(
         update={
             "robustness": robustness.share,
             "worst_corruption": robustness.worst,
             "worst_corruption_metric": robustness.worst_metric,
             "corruptions": robustness.by_corruption,
-            "gap": float(seen.mean()) - quality.metric.value,
+            "gap": float(task.metric(seen.sum(axis=0))) - quality.metric.value,
         }
     )
 
 
-def _original_logits(context: TrialContext, source: Path, recipe: Recipe, threads: int) -> Any:
-    """The structure's logits in torch fp32 on the validation rows, computed once a structure."""
+def _original_answers(context: TrialContext, source: Path, recipe: Recipe, threads: int) -> Answers:
+    """The structure's answers in torch fp32 on the validation rows, computed once a structure."""
     if not recipe.distilled:
-        return context.validation_logits
-    file = source / "validation-logits.npy"
+        return context.teacher_answers
+    file = source / "validation-answers.npz"
     if not file.is_file():
         engine = open_engine("torch", source, "fp32", threads)
-        logits = Predictor(context.load_task(), engine).logits(context.data.validation.texts)
-        staged = file.with_name(".tmp-logits.npy")
-        np.save(staged, logits, allow_pickle=False)
-        staged.replace(file)
-    return np.load(file, allow_pickle=False)
+        put_answers(file, Predictor(context.load_task(), engine).answers(context.data.validation.inputs))
+    return read_answers(file)

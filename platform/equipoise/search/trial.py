@@ -54,8 +54,6 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
             )(time_candidate)
             speed = ray.get(timed.remote(reference, recipe, str(target)))
             judged["seconds"]["speed"] = time.perf_counter() - start
-    labels = context.label_numbers(context.data.validation.labels)
-    teacher = context.validation_logits.argmax(axis=1)
     reason = rejection(judged["agreement"], recipe, context)
     machine = hardware.describe_hardware()
     student_core_s = trained_s * resolve_workers(context.config.training)
@@ -80,9 +78,11 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
         bytes=judged["bytes"],
         parameters=_count_parameters(source),
         metric_drop=paired_drop(
-            teacher,
-            judged["predictions"],
-            labels,
+            context.load_task(),
+            context.teacher_answers,
+            judged["answers"],
+            context.validation_truth,
+            rows=len(context.data.validation),
             resamples=context.config.measurement.resamples,
             seed=context.config.seed,
         ),
@@ -106,7 +106,7 @@ def _structure(context: TrialContext, recipe: Recipe, ledger: LedgerWriter) -> t
     folder = context.root / "students" / key
     if not run.has("students", key, "trained.json"):
         examples = encode_examples(
-            context.load_task(), context.data.train.texts, context.data.train.labels, context.train_logits
+            context.load_task(), context.data.train.inputs, context.data.train.labels, context.train_logits
         )
         shutil.rmtree(folder, ignore_errors=True)
         workers = resolve_workers(context.config.training)

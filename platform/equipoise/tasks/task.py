@@ -14,18 +14,34 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.data import Layout
 from equipoise.errors import ConfigError
+from equipoise.tasks.answers import Answers
 
 Arrays = dict[str, NDArray[Any]]
 
 
 class Task(Protocol):
-    """Turns inputs into arrays for an engine, and an engine's arrays into answers."""
+    """Turns inputs into arrays for an engine, and an engine's arrays into answers.
+
+    A *place* is where the model is asked something: a row of a classifier, a word of a tagger, a
+    token of a language model. Metrics are sums over rows of what `tally` counts, so that any of them
+    can be resampled.
+    """
 
     name: ClassVar[str]
+    layout: ClassVar[Layout]
+    """What a row of the family is: decides which readers and corruptions fit."""
     metric_name: ClassVar[str]
+    """The metric that the search maximizes; 0 to 1."""
+    model_class: ClassVar[str]
+    """The class of transformers that loads the family's pretrained models."""
+    ragged: ClassVar[bool]
+    """Whether the second axis of the arrays is padded to the longest row."""
     labels: tuple[str, ...]
     temperature: float
+    inputs: tuple[str, ...]
+    """Names of the arrays that the model takes; `encode` may give more, for `read` and `decode`."""
 
     @classmethod
     def create(cls, folder: Path, labels: Sequence[str], max_length: int) -> Task:
@@ -45,6 +61,10 @@ class Task(Protocol):
         """Write the preprocessor files that `load` reads."""
         ...
 
+    def examples(self) -> list[Any]:
+        """Two inputs of different size, to trace and to warm up with."""
+        ...
+
     def encode(self, inputs: Sequence[Any]) -> Arrays:
         """Inputs to arrays with the batch as first axis, padded to the longest row."""
         ...
@@ -53,8 +73,27 @@ class Task(Protocol):
         """Cost of each input (tokens), by which batches are bucketed; shape (batch,)."""
         ...
 
-    def decode(self, outputs: Arrays) -> list[dict[str, Any]]:
-        """Engine outputs to one answer a row: `{"label": str, "score": float, "scores": {...}}`."""
+    def targets(self, arrays: Arrays, labels: Sequence[Any]) -> NDArray[np.int64]:
+        """Class numbers for encoded inputs: (batch,), or (batch, longest) with IGNORED where none is asked.
+
+        In the order of the axes, the places that are not IGNORED are those that `read` answers.
+        """
+        ...
+
+    def read(self, outputs: Arrays, arrays: Arrays) -> Answers:
+        """Engine outputs for encoded inputs to the answers at each place, rows counted from 0."""
+        ...
+
+    def decode(self, outputs: Arrays, arrays: Arrays, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+        """Engine outputs to one answer a row, as JSON; `label`, or `entities`, and scores."""
+        ...
+
+    def tally(self, answers: Answers, truth: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+        """Counts of each row, shape (rows, counts), whose sums `metric` takes; truth is (places,)."""
+        ...
+
+    def metric(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The metric from summed counts of shape (..., counts); 0 where there is nothing to count."""
         ...
 
 
@@ -87,4 +126,11 @@ def _text_classification() -> type[Task]:
     return TextClassification
 
 
+def _token_classification() -> type[Task]:
+    from equipoise.tasks.token_classification import TokenClassification
+
+    return TokenClassification
+
+
 register("text_classification", _text_classification)
+register("token_classification", _token_classification)

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 from tokenizers.models import WordPiece
 
+from equipoise.data import Layout
 from equipoise.errors import BundleError
+from equipoise.tasks.answers import Answers
+from equipoise.tasks.scores import share, softmax, tally_hits
 from equipoise.tasks.task import Arrays
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -31,7 +34,10 @@ class TextClassification:
     """
 
     name: ClassVar[str] = "text_classification"
+    layout: ClassVar[Layout] = "text"
     metric_name: ClassVar[str] = "accuracy"
+    model_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    ragged: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -49,14 +55,7 @@ class TextClassification:
         self._first_words: re.Pattern[str] | None = None
         if isinstance(tokenizer.model, WordPiece):
             self._first_words = re.compile(rf"[ \t\r\n]*+(?:[^ \t\r\n]++[ \t\r\n]++){{{max_length}}}")
-        tokenizer.enable_truncation(max_length)
-        if tokenizer.padding is None:
-            pad = tokenizer.token_to_id("[PAD]")
-            tokenizer.enable_padding(pad_id=pad or 0, pad_token="[PAD]")  # noqa: S106 - a vocabulary entry
-        else:
-            tokenizer.enable_padding(
-                pad_id=tokenizer.padding["pad_id"], pad_token=tokenizer.padding["pad_token"]
-            )
+        pad_to_longest(tokenizer, max_length)
 
     @classmethod
     def create(cls, folder: Path, labels: Sequence[str], max_length: int) -> TextClassification:
@@ -129,8 +128,24 @@ class TextClassification:
         found = self._first_words.match(text) if self._first_words is not None else None
         return found.group() if found else text
 
-    def decode(self, outputs: Arrays) -> list[dict[str, Any]]:
+    def examples(self) -> list[str]:
+        return ["a short text", "another text that is somewhat longer than the first"]
+
+    def targets(self, arrays: Arrays, labels: Sequence[str]) -> NDArray[np.int64]:
+        """Label numbers, shape (batch,)."""
+        del arrays
+        number = {label: index for index, label in enumerate(self.labels)}
+        return np.array([number[label] for label in labels], dtype=np.int64)
+
+    def read(self, outputs: Arrays, arrays: Arrays) -> Answers:
+        """One place a row."""
+        del arrays
+        logits = outputs["logits"]
+        return Answers(logits, np.arange(len(logits), dtype=np.int64))
+
+    def decode(self, outputs: Arrays, arrays: Arrays, inputs: Sequence[str]) -> list[dict[str, Any]]:
         """Logits of shape (batch, labels) to labels with calibrated scores."""
+        del arrays, inputs
         scores = softmax(outputs["logits"] / self.temperature)
         best = scores.argmax(axis=1)
         return [
@@ -142,10 +157,20 @@ class TextClassification:
             for index, row in zip(best.tolist(), scores, strict=True)
         ]
 
+    def tally(self, answers: Answers, truth: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+        """(hits, 1) of each row."""
+        return tally_hits(answers, truth, rows)
 
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Row-wise softmax of logits of shape (rows, labels), in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    result: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return result
+    def metric(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Accuracy."""
+        return share(sums)
+
+
+def pad_to_longest(tokenizer: Tokenizer, max_length: int) -> None:
+    """Cut inputs at `max_length` pieces and pad a batch to its longest, with the tokenizer's own padding."""
+    tokenizer.enable_truncation(max_length)
+    if tokenizer.padding is None:
+        pad = tokenizer.token_to_id("[PAD]")
+        tokenizer.enable_padding(pad_id=pad or 0, pad_token="[PAD]")  # noqa: S106 - a vocabulary entry
+    else:
+        tokenizer.enable_padding(pad_id=tokenizer.padding["pad_id"], pad_token=tokenizer.padding["pad_token"])

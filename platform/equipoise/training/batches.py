@@ -34,14 +34,21 @@ def epoch_batches(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def worker_share(batch: NDArray[np.int64], rank: int, workers: int) -> tuple[NDArray[np.int64], float]:
+def worker_share(
+    batch: NDArray[np.int64], rank: int, workers: int, places: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], float]:
     """One worker's rows of a global batch, and the weight of their mean loss.
 
     The weights make the average over workers equal the mean over the global batch, also where the
     last batch does not divide. A worker without rows gets one of another's at weight 0, since
     every worker must take every step.
+
+    Args:
+        places: number of places of each row of the data that its loss is a mean over; by default one.
     """
     mine = batch[rank::workers]
     if len(mine) == 0:
         return batch[:1], 0.0
-    return mine, len(mine) * workers / len(batch)
+    if places is None:
+        return mine, len(mine) * workers / len(batch)
+    return mine, float(places[mine].sum() * workers / max(places[batch].sum(), 1))

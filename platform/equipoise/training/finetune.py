@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.config import RunConfig
-from equipoise.tasks import Task
+from equipoise.tasks import Task, find_task
 from equipoise.training.batches import count_steps
 from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_workers
 from equipoise.training.fit import fit
@@ -18,14 +18,15 @@ from equipoise.training.loop import Examples, TrainingJob
 
 
 def encode_examples(
-    task: Task, texts: Sequence[str], labels: Sequence[str], logits: NDArray[np.float32] | None = None
+    task: Task, inputs: Sequence[Any], labels: Sequence[Any], logits: NDArray[np.float32] | None = None
 ) -> Examples:
-    """Tokenize once; label names become their numbers in the task."""
-    number = {label: index for index, label in enumerate(task.labels)}
+    """Encode once; label names become their numbers in the task."""
+    arrays = task.encode(inputs)
     return Examples(
-        arrays=task.encode(texts),
-        labels=np.array([number[label] for label in labels], dtype=np.int64),
-        lengths=task.lengths(texts),
+        arrays={name: arrays[name] for name in task.inputs},
+        targets=task.targets(arrays, labels),
+        lengths=task.lengths(inputs),
+        ragged=task.ragged,
         teacher_logits=logits,
     )
 
@@ -69,11 +70,12 @@ def _job(
     layers: tuple[int, ...] | None,
 ) -> TrainingJob:
     training = config.training
-    steps = count_steps(len(examples.labels), training.batch_size, epochs)
+    steps = count_steps(len(examples), training.batch_size, epochs)
     workers = resolve_workers(training)
     return TrainingJob(
         title=title,
         model_folder=str(model),
+        model_class=find_task(config.task).model_class,
         labels=labels,
         layers=layers,
         freeze_embeddings=training.freeze_embeddings,

@@ -12,21 +12,24 @@ from torch import nn
 from equipoise.errors import ModelError
 
 
-def load_initial_model(folder: str, labels: int | None, layers: Sequence[int] | None) -> nn.Module:
-    """Load a sequence classifier in fp32.
+def load_initial_model(
+    folder: str, model_class: str, labels: int | None, layers: Sequence[int] | None
+) -> nn.Module:
+    """Load a model in fp32.
 
     Args:
         folder: a transformers model folder with safetensors.
+        model_class: the class of transformers that loads it, such as AutoModelForSequenceClassification.
         labels: size of a new classification head; None keeps the one that is there.
         layers: encoder layers to keep, in this order; None keeps all.
 
     Raises:
         ModelError: the folder's model has no such layers.
     """
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
     options: dict[str, Any] = {} if labels is None else {"num_labels": labels}
-    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
+    model: nn.Module = getattr(transformers, model_class).from_pretrained(
         folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **options
     )
     if layers is not None:

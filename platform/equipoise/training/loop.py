@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from equipoise.errors import TrainingDivergedError
 from equipoise.observability import progress
+from equipoise.tasks import IGNORED
 from equipoise.training.batches import epoch_batches, worker_share
 
 
@@ -21,13 +23,35 @@ from equipoise.training.batches import epoch_batches, worker_share
 class Examples:
     """Encoded training rows.
 
-    `arrays` hold shape (rows, longest), `labels` (rows,), `teacher_logits` (rows, labels) or None.
+    `arrays` are the model's inputs with the row as first axis; `targets` (rows,) or (rows, longest)
+    with IGNORED where nothing is asked; `ragged`, whether second axes are padded to the longest row;
+    `teacher_logits` (places, classes) in the order of the targets that are not ignored, or None.
     """
 
     arrays: dict[str, NDArray[Any]]
-    labels: NDArray[np.int64]
+    targets: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    ragged: bool = True
     teacher_logits: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @cached_property
+    def places(self) -> NDArray[np.int64]:
+        """Number of places of each row, shape (rows,)."""
+        return np.asarray((self.targets != IGNORED).reshape(len(self), -1).sum(axis=1), dtype=np.int64)
+
+    @cached_property
+    def first_place(self) -> NDArray[np.int64]:
+        """Number of places before each row, shape (rows,)."""
+        return np.cumsum(self.places) - self.places
+
+    def places_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the places of some rows, in their order."""
+        starts, counts = self.first_place[rows], self.places[rows]
+        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.asarray(np.repeat(starts, counts) + offsets, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -36,6 +60,7 @@ class TrainingJob:
 
     title: str
     model_folder: str
+    model_class: str
     labels: int | None
     layers: tuple[int, ...] | None
     freeze_embeddings: bool
@@ -74,7 +99,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, float]:
     # The same seed on every rank: a new head must start equal everywhere.
     with torch.random.fork_rng():
         torch.manual_seed(job.seed)
-        model = load_initial_model(job.model_folder, job.labels, job.layers)
+        model = load_initial_model(job.model_folder, job.model_class, job.labels, job.layers)
     frozen = freeze_embeddings(model) if job.freeze_embeddings else []
     original = {name: value.detach().clone() for name, value in model.named_parameters() if name in frozen}
     engine, _, _, _ = deepspeed.initialize(
@@ -90,7 +115,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, float]:
         for batch in epoch_batches(examples.lengths, job.batch_size, job.seed, epoch):
             if step >= job.total_steps:
                 break
-            rows, weight = worker_share(batch, rank, workers)
+            rows, weight = worker_share(batch, rank, workers, examples.places)
             loss = _loss(torch, engine, examples, rows, job) * weight
             engine.backward(loss)
             engine.step()
@@ -116,24 +141,28 @@ def train_worker(config: dict[str, Any]) -> dict[str, float]:
 
 
 def _loss(torch: Any, engine: Any, examples: Examples, rows: NDArray[np.int64], job: TrainingJob) -> Any:
-    longest = int(examples.lengths[rows].max())
-    inputs = {
-        name: torch.from_numpy(array[rows, :longest]).to(engine.device)
-        for name, array in examples.arrays.items()
-    }
-    labels = torch.from_numpy(examples.labels[rows]).to(engine.device)
-    logits = engine(**inputs).logits.float()
+    """Mean loss over the places of these rows; 0 where they have none."""
+    longest = int(examples.lengths[rows].max()) if examples.ragged else None
+
+    def cut(array: NDArray[Any]) -> Any:
+        part = array[rows] if longest is None or array.ndim == 1 else array[rows, :longest]
+        return torch.from_numpy(np.ascontiguousarray(part)).to(engine.device)
+
+    targets = cut(examples.targets)
+    logits = engine(**{name: cut(array) for name, array in examples.arrays.items()}).logits.float()
+    asked = targets != IGNORED
+    logits, targets = logits[asked], targets[asked]
     functional = torch.nn.functional
-    hard = functional.cross_entropy(logits, labels)
+    hard = functional.cross_entropy(logits, targets, reduction="sum") / max(len(targets), 1)
     if examples.teacher_logits is None or job.soft_share == 0:
         return hard
-    teacher = torch.from_numpy(examples.teacher_logits[rows]).to(engine.device)
+    teacher = torch.from_numpy(examples.teacher_logits[examples.places_of(rows)]).to(engine.device)
     soft = functional.kl_div(
         functional.log_softmax(logits / job.temperature, dim=-1),
         functional.log_softmax(teacher / job.temperature, dim=-1),
         log_target=True,
-        reduction="batchmean",
-    )
+        reduction="sum",
+    ) / max(len(targets), 1)
     # The gradient of the soft term shrinks with the temperature squared (Hinton et al., 2015).
     return job.soft_share * job.temperature**2 * soft + (1 - job.soft_share) * hard
 
@@ -158,6 +187,7 @@ def _report_weights(engine: Any, original: dict[str, Any], figures: dict[str, fl
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        engine.module.config.architectures = [type(engine.module).__name__]
         engine.module.config.save_pretrained(folder)
         ray.train.report(dict(figures), checkpoint=ray.train.Checkpoint.from_directory(scratch))
 

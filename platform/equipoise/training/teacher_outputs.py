@@ -1,4 +1,4 @@
-"""Teacher logits for the training rows: computed once, in parallel Ray tasks, cached on disk."""
+"""Teacher outputs: computed once, in parallel Ray tasks, cached on disk."""
 
 from __future__ import annotations
 
@@ -12,52 +12,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise import storage
+from equipoise.data.layout import row_key
 from equipoise.engines import Predictor, open_engine
 from equipoise.observability import progress
-from equipoise.tasks import Task
+from equipoise.tasks import Answers, Task, join_answers
 
 _CHUNK_ROWS = 128
 
 
-def teacher_logits(
-    teacher: Path, task: Task, texts: Sequence[str], cache: Path, precision: str = "fp32"
-) -> NDArray[np.float32]:
-    """Logits of shape (rows, labels); read from the cache where the same were computed before."""
+def teacher_answers(
+    teacher: Path, task: Task, inputs: Sequence[Any], cache: Path, precision: str = "fp32"
+) -> Answers:
+    """Answers at each place of the rows; read from the cache where the same were computed before."""
     import ray
 
-    content = hashlib.sha256("\x00".join(texts).encode())
+    content = hashlib.sha256("\x01".join(row_key(value) for value in inputs).encode())
     content.update(storage.sha256_file(teacher / "model.safetensors").encode())
     content.update(f"{precision}{task.describe()}".encode())
-    file = cache / f"{content.hexdigest()[:16]}.npy"
+    file = cache / f"{content.hexdigest()[:16]}.npz"
     if file.is_file():
-        cached: NDArray[np.float32] = np.load(file, allow_pickle=False)
-        return cached
-    order = np.argsort(task.lengths(texts), kind="stable")
+        return read_answers(file)
+    order = np.argsort(task.lengths(inputs), kind="stable")
     chunks = [order[i : i + _CHUNK_ROWS] for i in range(0, len(order), _CHUNK_ROWS)]
-    run = ray.remote(num_cpus=1)(_logits_of)
+    run = ray.remote(num_cpus=1)(_answers_of)
     pending = {
-        run.remote(str(teacher), task.describe(), str(teacher), precision, [texts[i] for i in rows]): rows
+        run.remote(str(teacher), task.describe(), precision, [inputs[i] for i in rows]): rows
         for rows in chunks
     }
-    logits = np.empty((len(texts), len(task.labels)), dtype=np.float32)
+    parts: list[tuple[NDArray[np.int64], Answers]] = []
     done = 0
     while pending:
         ready, _ = ray.wait(list(pending), num_returns=1)
         rows = pending.pop(ready[0])
-        logits[rows] = ray.get(ready[0])
+        parts.append((rows, ray.get(ready[0])))
         done += len(rows)
-        progress.tell("teacher outputs", done, len(texts))
+        progress.tell("teacher outputs", done, len(inputs))
+    answers = join_answers(parts)
+    put_answers(file, answers)
+    return answers
+
+
+def put_answers(file: Path, answers: Answers) -> None:
+    """Write answers whole, without pickle."""
+    chosen = {} if answers.chosen is None else {"chosen": answers.chosen}
     buffer = io.BytesIO()
-    np.save(buffer, logits, allow_pickle=False)
+    np.savez(buffer, allow_pickle=False, logits=answers.logits, row_of=answers.row_of, **chosen)
     storage.put_bytes(str(file), buffer.getvalue())
-    return logits
 
 
-def _logits_of(
-    teacher: str, description: dict[str, Any], task_folder: str, precision: str, texts: list[str]
-) -> NDArray[np.float32]:
+def read_answers(file: Path) -> Answers:
+    """What `put_answers` wrote."""
+    with np.load(file, allow_pickle=False) as arrays:
+        return Answers(arrays["logits"], arrays["row_of"], arrays.get("chosen"))
+
+
+def _answers_of(teacher: str, description: dict[str, Any], precision: str, inputs: list[Any]) -> Answers:
     from equipoise.tasks import find_task
 
-    task = find_task(description["name"]).load(Path(task_folder), description)
-    predictor = Predictor(task, open_engine("torch", Path(teacher), precision, threads=1))
-    return predictor.logits(texts)
+    task = find_task(description["name"]).load(Path(teacher), description)
+    return Predictor(task, open_engine("torch", Path(teacher), precision, threads=1)).answers(inputs)

@@ -1,0 +1,53 @@
+"""What one row of data is; readers, checks and corruptions follow from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+Layout = Literal["text", "words", "prompt", "image"]
+"""`text`: a string and a label. `words`: a list of words and a tag each. `prompt`: a prompt and what
+follows it, no label. `image`: an array of (height, width) or (height, width, 3) bytes and a label."""
+
+OUTSIDE = "O"
+"""Tag of a word that belongs to no entity."""
+
+
+def row_key(value: Any) -> str:
+    """A row's input as a string that two rows share only if they are the same."""
+    if isinstance(value, str):
+        return value
+    if hasattr(value, "tobytes"):
+        return hashlib.sha256(f"{value.shape}".encode() + value.tobytes()).hexdigest()
+    return "\x00".join(value)
+
+
+def row_length(value: Any) -> int:
+    """Size of an input: characters, words, characters of both parts, or pixels."""
+    if hasattr(value, "shape"):
+        return int(value.shape[0] * value.shape[1])
+    if isinstance(value, tuple):
+        return sum(len(part) for part in value)
+    return len(value)
+
+
+def is_empty(value: Any) -> bool:
+    """Whether there is nothing in an input to answer about."""
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, tuple):
+        return not value[-1].strip()
+    return row_length(value) == 0
+
+
+def label_names(label: Any) -> Sequence[str]:
+    """The labels that a row carries: one, or one a word."""
+    return (label,) if isinstance(label, str) else label
+
+
+def stratum(label: Any) -> str:
+    """The group that a row is drawn from: its label, or its first tag that is not `O`."""
+    if isinstance(label, str):
+        return label
+    return next((tag for tag in label if tag != OUTSIDE), OUTSIDE)

@@ -1,0 +1,202 @@
+"""Token classification: one tag a word, such as named entities (BERT family)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from equipoise.data import Layout
+from equipoise.errors import BundleError
+from equipoise.tasks.answers import IGNORED, Answers
+from equipoise.tasks.entities import find_entities
+from equipoise.tasks.scores import softmax
+from equipoise.tasks.task import Arrays
+from equipoise.tasks.text_classification import TOKENIZER_FILE, pad_to_longest
+
+ASKED = "asked"
+"""Array beside the model's inputs: 1 at the first piece of each word, shape (batch, longest)."""
+
+_WORDS = re.compile(r"\w+(?:['’]\w+)?|[^\w\s]")
+
+Words = Sequence[str] | str
+
+
+class TokenClassification:
+    """A word is tagged at its first piece; words beyond `max_length` pieces get no tag.
+
+    Args:
+        tokenizer: a fast tokenizer; its padding and truncation are set here.
+        labels: tag names in the order of the logits, IOB2 where they mark entities.
+        max_length: longest input in pieces.
+        temperature: divides the logits before the softmax; fitted on validation.
+        inputs: names of the arrays that the model takes.
+    """
+
+    name: ClassVar[str] = "token_classification"
+    layout: ClassVar[Layout] = "words"
+    metric_name: ClassVar[str] = "entity-F1"
+    model_class: ClassVar[str] = "AutoModelForTokenClassification"
+    ragged: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        labels: Sequence[str],
+        max_length: int,
+        temperature: float = 1.0,
+        inputs: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids"),
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.labels = tuple(labels)
+        self.max_length = max_length
+        self.temperature = temperature
+        self.inputs = tuple(inputs)
+        pad_to_longest(tokenizer, max_length)
+
+    @classmethod
+    def create(cls, folder: Path, labels: Sequence[str], max_length: int) -> TokenClassification:
+        """From a transformers folder with tokenizer.json and config.json."""
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        inputs = ["input_ids", "attention_mask"]
+        if config.get("type_vocab_size", 0) > 1:
+            inputs.append("token_type_ids")
+        limit = min(max_length, config.get("max_position_embeddings", max_length))
+        return cls(Tokenizer.from_file(str(folder / TOKENIZER_FILE)), labels, limit, inputs=inputs)
+
+    @classmethod
+    def load(cls, folder: Path, description: dict[str, Any]) -> TokenClassification:
+        try:
+            return cls(
+                Tokenizer.from_file(str(folder / TOKENIZER_FILE)),
+                description["labels"],
+                description["max_length"],
+                description["temperature"],
+                description["inputs"],
+            )
+        except KeyError as error:
+            raise BundleError(f"task entry lacks {error}", where=str(folder)) from error
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "labels": list(self.labels),
+            "max_length": self.max_length,
+            "temperature": self.temperature,
+            "inputs": list(self.inputs),
+        }
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save(str(folder / TOKENIZER_FILE))
+
+    def examples(self) -> list[Words]:
+        return [["A", "short", "text"], "Another one, longer than the first by a few words."]
+
+    def encode(self, inputs: Sequence[Words]) -> Arrays:
+        """Lists of words, or texts that are cut into words, to int64 arrays of shape (batch, longest)."""
+        encodings = self._encode(inputs)
+        arrays: Arrays = {"input_ids": np.array([e.ids for e in encodings], dtype=np.int64)}
+        if "attention_mask" in self.inputs:
+            arrays["attention_mask"] = np.array([e.attention_mask for e in encodings], dtype=np.int64)
+        if "token_type_ids" in self.inputs:
+            arrays["token_type_ids"] = np.array([e.type_ids for e in encodings], dtype=np.int64)
+        arrays[ASKED] = np.array([_first_pieces(e.word_ids) for e in encodings], dtype=np.int64)
+        return arrays
+
+    def lengths(self, inputs: Sequence[Words]) -> NDArray[np.int64]:
+        """Pieces of each input, special ones included; shape (batch,)."""
+        return np.array([sum(e.attention_mask) for e in self._encode(inputs)], dtype=np.int64)
+
+    def targets(self, arrays: Arrays, labels: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+        """Tag numbers at the first piece of each word, shape (batch, longest)."""
+        number = {label: index for index, label in enumerate(self.labels)}
+        asked = arrays[ASKED] == 1
+        found = np.full(asked.shape, IGNORED, dtype=np.int64)
+        for row, tags in enumerate(labels):
+            places = np.flatnonzero(asked[row])
+            found[row, places] = [number[tag] for tag in tags[: len(places)]]
+        return found
+
+    def read(self, outputs: Arrays, arrays: Arrays) -> Answers:
+        """One place a word; logits of shape (batch, longest, tags)."""
+        logits = outputs["logits"]
+        rows, pieces = np.nonzero(arrays[ASKED][:, : logits.shape[1]])
+        return Answers(np.asarray(logits[rows, pieces], dtype=np.float32), rows.astype(np.int64))
+
+    def decode(self, outputs: Arrays, arrays: Arrays, inputs: Sequence[Words]) -> list[dict[str, Any]]:
+        """`{"tags": [...], "entities": [{"label", "text", "start", "end", "score"}]}` of each input.
+
+        `start` and `end` count characters of a text, and words of a list. A score is the least of the
+        entity's words.
+        """
+        answers = self.read(outputs, arrays)
+        scores = softmax(answers.logits / self.temperature)
+        found = []
+        for row, given in enumerate(inputs):
+            own = answers.row_of == row
+            tags = [self.labels[index] for index in answers.predicted[own].tolist()]
+            best = scores[own].max(axis=1)
+            _, spans = split_words(given)
+            entities = [
+                {
+                    "label": entity.kind,
+                    "text": _text_of(given, spans[entity.start][0], spans[entity.stop - 1][1]),
+                    "start": spans[entity.start][0],
+                    "end": spans[entity.stop - 1][1],
+                    "score": float(best[entity.start : entity.stop].min()),
+                }
+                for entity in find_entities(tags)
+            ]
+            found.append({"tags": tags, "entities": entities})
+        return found
+
+    def tally(self, answers: Answers, truth: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+        """(entities found rightly, predicted and true entities together) of each row."""
+        counts = np.zeros((rows, 2))
+        starts = np.searchsorted(answers.row_of, np.arange(rows + 1))
+        predicted = answers.predicted
+        for row in range(rows):
+            own = slice(starts[row], starts[row + 1])
+            said = set(find_entities([self.labels[tag] for tag in predicted[own].tolist()]))
+            true = set(find_entities([self.labels[tag] for tag in truth[own].tolist()]))
+            counts[row] = len(said & true), len(said) + len(true)
+        return counts
+
+    def metric(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """F1 over entities whose kind and bounds are both right."""
+        result: NDArray[np.float64] = np.divide(
+            2 * sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0
+        )
+        return result
+
+    def _encode(self, inputs: Sequence[Words]) -> list[Encoding]:
+        words = [split_words(given)[0] for given in inputs]
+        return list(self.tokenizer.encode_batch(words, is_pretokenized=True))
+
+
+def split_words(given: Words) -> tuple[list[str], list[tuple[int, int]]]:
+    """Words of an input, and where each starts and ends: in characters of a text, or in words of a list."""
+    if isinstance(given, str):
+        matches = list(_WORDS.finditer(given))
+        return [match.group() for match in matches], [match.span() for match in matches]
+    return list(given), [(place, place + 1) for place in range(len(given))]
+
+
+def _text_of(given: Words, start: int, end: int) -> str:
+    return given[start:end] if isinstance(given, str) else " ".join(given[start:end])
+
+
+def _first_pieces(words: Sequence[int | None]) -> list[int]:
+    """1 where a piece is the first of its word."""
+    before: int | None = None
+    marks = []
+    for word in words:
+        marks.append(int(word is not None and word != before))
+        before = word
+    return marks
