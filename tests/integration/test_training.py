@@ -23,7 +23,7 @@ from equipoise.tasks.text_classification import TextClassification
 from equipoise.training.finetune import distill_student, encode_examples, finetune_teacher
 from equipoise.training.initialization import teacher_depth
 from equipoise.training.loop import Examples
-from equipoise.training.teacher_outputs import teacher_logits
+from equipoise.training.teacher_outputs import teacher_answers
 
 # Warnings of other packages about each other, at their own import.
 pytestmark = [
@@ -81,7 +81,7 @@ def finetuned(config: RunConfig, base: Path, examples: Examples, folder: Path) -
 
 
 def accuracy(folder: Path, task: TextClassification, rows: tuple[list[str], list[str]]) -> float:
-    logits = Predictor(task, open_engine("torch", folder, "fp32")).logits(rows[0])
+    logits = Predictor(task, open_engine("torch", folder, "fp32")).answers(rows[0]).logits
     found = [LABELS[index] for index in logits.argmax(axis=1)]
     return float(np.mean([a == b for a, b in zip(found, rows[1], strict=True)]))
 
@@ -189,7 +189,7 @@ def test_a_student_learns_from_the_teachers_logits_and_not_the_labels(
     """The teacher is untrained: what it answers has nothing to do with the labels."""
     teacher = tmp_path / "teacher"
     without_dropout(tiny_classifier, teacher)
-    logits = teacher_logits(teacher, task, rows[0], tmp_path / "cache")
+    logits = teacher_answers(teacher, task, rows[0], tmp_path / "cache").logits
     told = logits.argmax(axis=1)
     examples = replace(encode_examples(task, *rows), teacher_logits=logits)
     base = config(batch_size=16)
@@ -198,7 +198,7 @@ def test_a_student_learns_from_the_teachers_logits_and_not_the_labels(
     figures = distill_student(distilled, teacher, (0,), examples, tmp_path / "student", tmp_path / "scratch")
     assert figures["loss"] < 0.5
     assert teacher_depth(tmp_path / "student") == 1
-    found = Predictor(task, open_engine("torch", tmp_path / "student", "fp32")).logits(rows[0])
+    found = Predictor(task, open_engine("torch", tmp_path / "student", "fp32")).answers(rows[0]).logits
     assert (found.argmax(axis=1) == told).mean() > 0.9
     assert np.mean([LABELS[i] == label for i, label in zip(found.argmax(axis=1), rows[1], strict=True)]) < 0.7
 
@@ -206,14 +206,14 @@ def test_a_student_learns_from_the_teachers_logits_and_not_the_labels(
 def test_teacher_outputs_are_the_teachers_and_cached(
     tiny_classifier: Path, task: TextClassification, rows: tuple[list[str], list[str]], tmp_path: Path
 ) -> None:
-    logits = teacher_logits(tiny_classifier, task, rows[0], tmp_path)
-    expected = Predictor(task, open_engine("torch", tiny_classifier, "fp32")).logits(rows[0])
+    logits = teacher_answers(tiny_classifier, task, rows[0], tmp_path).logits
+    expected = Predictor(task, open_engine("torch", tiny_classifier, "fp32")).answers(rows[0]).logits
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     (cached,) = tmp_path.iterdir()
     written = cached.stat().st_mtime_ns
-    assert np.array_equal(teacher_logits(tiny_classifier, task, rows[0], tmp_path), logits)
+    assert np.array_equal(teacher_answers(tiny_classifier, task, rows[0], tmp_path).logits, logits)
     assert cached.stat().st_mtime_ns == written
-    teacher_logits(tiny_classifier, task, rows[0][:-1], tmp_path)
+    teacher_answers(tiny_classifier, task, rows[0][:-1], tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 

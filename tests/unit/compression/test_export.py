@@ -74,8 +74,8 @@ def test_an_export_opens_and_answers_as_torch_does(
 ) -> None:
     target = export(engine, precision)
     predictor = Predictor(task, open_engine(engine, target, precision))
-    logits = predictor.logits(texts)
-    original = Predictor(task, open_engine("torch", source, "fp32")).logits(texts)
+    logits = predictor.answers(texts).logits
+    original = Predictor(task, open_engine("torch", source, "fp32")).answers(texts).logits
     assert logits.shape == original.shape
     assert np.isfinite(logits).all()
     if precision in LARGEST_DIFFERENCE:
@@ -83,8 +83,8 @@ def test_an_export_opens_and_answers_as_torch_does(
     same = (logits.argmax(axis=1) == original.argmax(axis=1)).mean()
     assert same >= SHARE_OF_LABELS[precision]
     # Batch and length are open: one short row, and more and longer rows than were traced.
-    assert predictor.logits(["refund"]).shape == (1, 3)
-    assert predictor.logits(["parcel " * 40] * 7, batch_size=7).shape == (7, 3)
+    assert predictor.answers(["refund"]).logits.shape == (1, 3)
+    assert predictor.answers(["parcel " * 40] * 7, batch_size=7).logits.shape == (7, 3)
     assert not list(target.glob(".tmp-*"))
 
 

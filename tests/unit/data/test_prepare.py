@@ -43,7 +43,7 @@ def test_validation_is_held_out_of_train(run_config: Config) -> None:
     assert found.labels == ("billing", "delivery", "travel")
     assert (len(found.train), len(found.validation), len(found.test)) == (108, 12, 60)
     assert Counter(found.validation.labels) == {"billing": 4, "delivery": 4, "travel": 4}
-    assert not set(found.train.texts) & set(found.validation.texts)
+    assert not set(found.train.inputs) & set(found.validation.inputs)
 
 
 def test_the_same_seed_gives_the_same_splits(run_config: Config) -> None:
@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_splits(run_config: Config) -> None:
 def test_train_rows_takes_a_stratified_part_and_leaves_validation(run_config: Config) -> None:
     whole, part = prepare_data(run_config()), prepare_data(run_config(data={"train_rows": 30}))
     assert Counter(part.train.labels) == {"billing": 10, "delivery": 10, "travel": 10}
-    assert set(part.train.texts) < set(whole.train.texts)
+    assert set(part.train.inputs) < set(whole.train.inputs)
     assert part.validation == whole.validation
     assert part.report.unused_rows == 78
     assert "78 training rows are left out by data.train_rows." in part.report.sentences()
@@ -65,9 +65,9 @@ def test_train_rows_takes_a_stratified_part_and_leaves_validation(run_config: Co
 
 def test_repeats_and_leaks_are_counted_and_dropped(run_config: Config, write: Write) -> None:
     found = prepare_data(run_config(data=repeated(write)))
-    assert found.train.texts == [f"text {n}" for n in range(10)]
+    assert found.train.inputs == [f"text {n}" for n in range(10)]
     assert found.train.labels[1] == "b"
-    assert found.test.texts == ["leak", "t", "both"]
+    assert found.test.inputs == ["leak", "t", "both"]
     repeats = found.report.repeats
     assert (repeats.duplicates_in_train, repeats.conflicting_duplicates) == (2, 2)
     assert (repeats.test_leakage, repeats.validation_leakage, repeats.validation_in_test) == (1, 2, 1)
@@ -102,7 +102,7 @@ def test_the_report_is_json_and_describes_each_split(run_config: Config) -> None
     assert train.rows == len(found.train)
     assert train.label_counts == {"billing": 36, "delivery": 36, "travel": 36}
     assert train.imbalance_ratio == 1.0
-    assert train.length_percentiles["p100"] == max(map(len, found.train.texts))
+    assert train.length_percentiles["p100"] == max(map(len, found.train.inputs))
     assert (
         train.length_percentiles["p5"] <= train.length_percentiles["p50"] <= train.length_percentiles["p95"]
     )

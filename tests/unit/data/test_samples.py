@@ -23,7 +23,7 @@ def test_the_data_sets_are_whole(reuters: str, name: str, train: int, test: int,
     rows = load(f"sample://{name}/train")
     assert (len(rows), len(load(f"sample://{name}/test"))) == (train, test)
     assert len(set(rows.labels)) == labels
-    assert all(text.strip() for text in rows.texts)
+    assert all(text.strip() for text in rows.inputs)
 
 
 def test_the_package_is_not_imported(reuters: str) -> None:

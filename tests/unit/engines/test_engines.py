@@ -31,25 +31,25 @@ def test_the_torch_engine_runs_a_model(predictor: Predictor) -> None:
 
 def test_bf16_is_close_to_fp32(predictor: Predictor, tiny_classifier: Path) -> None:
     other = Predictor(predictor.task, open_engine("torch", tiny_classifier, "bf16"))
-    logits = other.logits(TEXTS)
+    logits = other.answers(TEXTS).logits
     assert logits.dtype == np.float32
-    assert np.abs(logits - predictor.logits(TEXTS)).max() < 0.2
+    assert np.abs(logits - predictor.answers(TEXTS).logits).max() < 0.2
 
 
 def test_logits_come_in_input_order_whatever_the_batches(predictor: Predictor) -> None:
-    one_by_one = np.concatenate([predictor.logits([text]) for text in TEXTS])
+    one_by_one = np.concatenate([predictor.answers([text]).logits for text in TEXTS])
     assert np.abs(one_by_one[0] - one_by_one[1]).max() > 1e-3
     for batch_size in (1, 3, 32):
-        np.testing.assert_allclose(predictor.logits(TEXTS, batch_size), one_by_one, atol=1e-5)
+        np.testing.assert_allclose(predictor.answers(TEXTS, batch_size).logits, one_by_one, atol=1e-5)
 
 
 def test_no_inputs_give_no_logits(predictor: Predictor) -> None:
-    assert predictor.logits([]).shape == (0, 3)
+    assert predictor.answers([]).logits.shape == (0, 3)
 
 
 def test_predictions_are_the_logits_decoded(predictor: Predictor) -> None:
     answers = predictor.predict(TEXTS)
-    best = predictor.logits(TEXTS).argmax(axis=1)
+    best = predictor.answers(TEXTS).logits.argmax(axis=1)
     assert [answer["label"] for answer in answers] == [predictor.task.labels[i] for i in best]
     assert len({answer["label"] for answer in answers}) > 1
 

@@ -29,8 +29,8 @@ def measured(task: TextClassification, engine: Engine, original: Engine, texts: 
     return measure_agreement(
         predictor,
         texts,
-        predictor.logits(texts),
-        Predictor(task, original).logits(texts),
+        predictor.answers(texts),
+        Predictor(task, original).answers(texts),
         sample_rows=40,
         batch_size=16,
         seed=1,
@@ -98,10 +98,10 @@ def test_a_small_sample_finds_the_same_changes_as_every_row(
 ) -> None:
     engine = BatchScaled(torch_engine)
     predictor = Predictor(tiny_task, engine)
-    logits = predictor.logits(texts)
+    answers = predictor.answers(texts)
     found = [
         measure_agreement(
-            predictor, texts, logits, logits, sample_rows=sample_rows, batch_size=16, seed=1
+            predictor, texts, answers, answers, sample_rows=sample_rows, batch_size=16, seed=1
         ).neighbour_changes
         for sample_rows in (10, len(texts))
     ]

@@ -2,8 +2,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from equipoise.measurement.bootstrap import draw_resamples, interval, mean_figure, statistic_figure
+from equipoise.measurement.bootstrap import (
+    draw_resamples,
+    interval,
+    resampled_sums,
+    statistic_figure,
+    sums_figure,
+)
+from equipoise.runs import Figure
+
+
+def mean_figure(values: NDArray[np.float64], draws: NDArray[np.int64]) -> Figure:
+    return statistic_figure(values, lambda v: v.mean(axis=-1), draws)
 
 
 def test_intervals_of_a_mean_cover_it_about_95_times_in_100() -> None:
@@ -48,3 +60,20 @@ def test_a_percentile_has_an_interval_too() -> None:
 def test_the_interval_holds_95_of_100_resamples() -> None:
     figure = interval(50.0, np.arange(101.0), rows=9)
     assert (figure.low, figure.high, figure.n) == (2.5, 97.5, 9)
+
+
+def test_sums_over_resamples_are_those_of_the_drawn_rows() -> None:
+    counts = np.random.default_rng(1).random((40, 3))
+    draws = draw_resamples(40, 25, seed=2)
+    np.testing.assert_allclose(resampled_sums(counts, draws), counts[draws].sum(axis=1))
+
+
+def test_a_ratio_of_sums_has_an_interval_over_rows() -> None:
+    rng = np.random.default_rng(4)
+    places = rng.integers(1, 9, 300).astype(float)
+    hits = rng.binomial(places.astype(int), 0.6).astype(float)
+    counts = np.stack([hits, places], axis=1)
+    figure = sums_figure(counts, lambda sums: sums[..., 0] / sums[..., 1], draw_resamples(300, 300, 1))
+    assert figure.value == hits.sum() / places.sum()
+    assert figure.low < 0.6 < figure.high
+    assert figure.n == 300

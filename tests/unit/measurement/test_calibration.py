@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from equipoise.measurement import calibration
 from equipoise.measurement.bootstrap import draw_resamples
-from equipoise.measurement.calibration import calibration_error, fit_temperature
-from equipoise.tasks.text_classification import softmax
+from equipoise.runs import Figure
+from equipoise.tasks import Answers
+from equipoise.tasks.scores import softmax
 
 ROWS = 6000
 
@@ -17,6 +19,20 @@ def sample(seed: int = 1, classes: int = 4) -> tuple[NDArray[np.float32], NDArra
     logits = rng.normal(0, 2, (ROWS, classes)).astype(np.float32)
     chances = softmax(logits).cumsum(axis=1)
     return logits, (rng.random((ROWS, 1)) > chances).sum(axis=1).clip(max=classes - 1)
+
+
+def one_a_row(logits: NDArray[np.float32]) -> Answers:
+    return Answers(logits, np.arange(len(logits)))
+
+
+def calibration_error(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float, draws: NDArray[np.int64]
+) -> Figure:
+    return calibration.calibration_error(one_a_row(logits), labels, temperature, len(labels), draws)
+
+
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    return calibration.fit_temperature(one_a_row(logits), labels)
 
 
 DRAWS = draw_resamples(ROWS, 100, seed=1)
@@ -69,3 +85,21 @@ def test_fewer_rows_than_bins_do(rows: int) -> None:
     figure = calibration_error(logits, labels, 1.0, draw_resamples(rows, 100, seed=1))
     assert 0 <= figure.low <= figure.high <= 1
     assert 0.05 <= fit_temperature(logits, labels) <= 20
+
+
+def test_an_open_vocabulary_has_no_temperature_and_counts_the_best_token_only() -> None:
+    rng = np.random.default_rng(1)
+    chances = rng.dirichlet((4.0, 2.0, 1.0), 3000)
+    drawn = (rng.random((3000, 1)) > chances.cumsum(axis=1)).sum(axis=1)
+    # The first column is what is there: rows are told such that it is there as often as it says.
+    kept = chances[drawn < 2]
+    there = drawn[drawn < 2]
+    logits = np.log(np.where(there[:, None] == 0, kept, kept[:, [1, 0, 2]])).astype(np.float32)
+    best = np.where(logits[:, 0] >= logits[:, 1], 7, 8)
+    answers = Answers(logits, np.arange(len(logits)), best.astype(np.int64))
+    truth = np.full(len(logits), 7)
+    assert calibration.fit_temperature(answers, truth) == 1.0
+    draws = draw_resamples(len(logits), 100, seed=1)
+    figure = calibration.calibration_error(answers, truth, 1.0, len(logits), draws)
+    # What is left of the distribution never happens here, so the scores are too low by its share.
+    assert 0.02 < figure.value < 0.2

@@ -8,7 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from equipoise.data import CORRUPTIONS
-from equipoise.measurement.robustness import CorruptedRows, corrupt, measure_robustness
+from equipoise.engines import Predictor
+from equipoise.measurement.robustness import CorruptedRows, Robustness, corrupt, measure_robustness
+from equipoise.tasks import Arrays
+from equipoise.tasks.text_classification import TextClassification
 
 Labelled = list[tuple[str, str]]
 
@@ -22,8 +25,8 @@ def texts(intent_rows: Callable[[int, int], Labelled]) -> list[str]:
 def test_every_corruption_gets_as_many_rows_and_every_row_as_many_corruptions(
     texts: list[str], rows: int, per_row: int
 ) -> None:
-    found = corrupt(texts, rows=rows, per_row=per_row, seed=1)
-    assert len(found.texts) == len(found.rows) == len(found.kinds) == rows * per_row
+    found = corrupt(texts, layout="text", rows=rows, per_row=per_row, seed=1)
+    assert len(found.inputs) == len(found.rows) == len(found.kinds) == rows * per_row
     by_kind = Counter(found.kinds)
     assert len(by_kind) == len(CORRUPTIONS)
     assert set(by_kind.values()) == {rows * per_row // len(CORRUPTIONS)}
@@ -32,25 +35,25 @@ def test_every_corruption_gets_as_many_rows_and_every_row_as_many_corruptions(
 
 
 def test_a_number_that_does_not_divide_is_shared_out_within_one(texts: list[str]) -> None:
-    counts = Counter(corrupt(texts, rows=17, per_row=2, seed=1).kinds).values()
+    counts = Counter(corrupt(texts, layout="text", rows=17, per_row=2, seed=1).kinds).values()
     assert max(counts) - min(counts) <= 1
 
 
 def test_left_open_it_is_every_corruption_on_every_row(texts: list[str]) -> None:
-    found = corrupt(texts, rows=None, per_row=None, seed=1)
+    found = corrupt(texts, layout="text", rows=None, per_row=None, seed=1)
     assert Counter(found.rows.tolist()) == dict.fromkeys(range(len(texts)), len(CORRUPTIONS))
 
 
 def test_most_texts_are_changed_and_each_comes_from_its_row(texts: list[str]) -> None:
-    found = corrupt(texts, rows=24, per_row=4, seed=1)
-    changed = [text != texts[row] for text, row in zip(found.texts, found.rows, strict=True)]
+    found = corrupt(texts, layout="text", rows=24, per_row=4, seed=1)
+    changed = [text != texts[row] for text, row in zip(found.inputs, found.rows, strict=True)]
     assert np.mean(changed) > 0.95
-    assert all(abs(len(t) - len(texts[r])) < 12 for t, r in zip(found.texts, found.rows, strict=True))
+    assert all(abs(len(t) - len(texts[r])) < 12 for t, r in zip(found.inputs, found.rows, strict=True))
 
 
 def test_the_seed_decides_rows_and_corruptions(texts: list[str]) -> None:
-    first, again, other = (corrupt(texts, rows=24, per_row=2, seed=seed) for seed in (1, 1, 2))
-    assert first.texts == again.texts
+    first, again, other = (corrupt(texts, layout="text", rows=24, per_row=2, seed=seed) for seed in (1, 1, 2))
+    assert first.inputs == again.inputs
     assert first.rows.tolist() == again.rows.tolist()
     assert first.rows.tolist() != other.rows.tolist()
 
@@ -67,29 +70,50 @@ def corrupted() -> CorruptedRows:
 
 
 LABELS = np.arange(ROWS) % 2
+NAMES = [str(label) for label in LABELS]
 
 
-def answering(wrong: Callable[[str], bool]) -> Callable[[Sequence[str]], NDArray[np.int64]]:
-    """A classifier that is right but on some texts."""
+class Numbers(TextClassification):
+    """Labels `0` and `1`; a text's arrays are the logits of the label that its number tells."""
 
-    def predict(texts: Sequence[str]) -> NDArray[np.int64]:
-        truth = np.array([int(text.rsplit(" ", 1)[1]) % 2 for text in texts])
-        return np.where([wrong(text) for text in texts], 1 - truth, truth)
+    def __init__(self) -> None:
+        self.labels = ("0", "1")
+        self.inputs = ("told",)
 
-    return predict
+    def encode(self, inputs: Sequence[str]) -> Arrays:
+        return {"told": np.array([[i, text.startswith("case")] for i, text in map(_numbered, inputs)])}
+
+    def lengths(self, inputs: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([len(text) for text in inputs])
+
+
+def _numbered(text: str) -> tuple[int, str]:
+    return int(text.rsplit(" ", 1)[1]), text
+
+
+class Fallible:
+    """Right, but on some (row, whether it is the corruption `case`)."""
+
+    def __init__(self, wrong: Callable[[int, bool], bool]) -> None:
+        self.wrong = wrong
+
+    def run(self, inputs: Arrays) -> Arrays:
+        said = [row % 2 ^ int(self.wrong(row, bool(case))) for row, case in inputs["told"].tolist()]
+        return {"logits": np.eye(2, dtype=np.float32)[said]}
+
+
+def measured(
+    corrupted: CorruptedRows, right_when_clean: NDArray[np.bool_], wrong: Callable[[int, bool], bool]
+) -> Robustness:
+    clean = np.stack([right_when_clean.astype(float), np.ones(ROWS)], axis=1)
+    return measure_robustness(
+        corrupted, Predictor(Numbers(), Fallible(wrong)), clean, NAMES, resamples=200, seed=1
+    )
 
 
 def test_what_is_kept_is_a_share_of_the_clean_metric(corrupted: CorruptedRows) -> None:
     # 30 of 40 rows are right when clean; under typos all of those stay right, under case none does.
-    clean = np.where(np.arange(ROWS) < 30, LABELS, 1 - LABELS)
-    found = measure_robustness(
-        corrupted,
-        clean,
-        LABELS,
-        answering(lambda text: text.startswith("case") or int(text.rsplit(" ", 1)[1]) >= 30),
-        resamples=200,
-        seed=1,
-    )
+    found = measured(corrupted, np.arange(ROWS) < 30, lambda row, case: case or row >= 30)
     assert found.by_corruption == {"typos 10%": 0.75, "case 20%": 0.0}
     assert (found.worst, found.worst_metric) == ("case 20%", 0.0)
     # In every resample of rows, exactly half of what was right stays right.
@@ -98,12 +122,18 @@ def test_what_is_kept_is_a_share_of_the_clean_metric(corrupted: CorruptedRows) -
 
 
 def test_an_untouched_classifier_keeps_everything(corrupted: CorruptedRows) -> None:
-    found = measure_robustness(corrupted, LABELS, LABELS, answering(lambda _: False), resamples=100, seed=1)
+    found = measured(corrupted, np.ones(ROWS, dtype=bool), lambda *_: False)
     assert found.share.value == found.share.low == found.share.high == 1.0
 
 
 def test_nothing_right_when_clean_is_no_robustness_and_no_division(corrupted: CorruptedRows) -> None:
-    found = measure_robustness(
-        corrupted, 1 - LABELS, LABELS, answering(lambda _: True), resamples=100, seed=1
-    )
+    found = measured(corrupted, np.zeros(ROWS, dtype=bool), lambda *_: True)
     assert found.share.value == 0.0
+
+
+def test_words_keep_their_number_and_order() -> None:
+    sentences = [["Where", "is", "my", "parcel"], ["Thank", "you"]]
+    found = corrupt(sentences, layout="words", rows=None, per_row=None, seed=1)
+    assert not any(kind.startswith("word_order") for kind in found.kinds)
+    for words, row in zip(found.inputs, found.rows, strict=True):
+        assert len(words) == len(sentences[row])

@@ -17,6 +17,8 @@ from equipoise.pipeline.summary import summarize
 from equipoise.runs import Candidate, RunFolder
 from equipoise.search.frontier import frontier
 from equipoise.search.selection import explain, select
+from equipoise.tasks import Answers
+from equipoise.tasks.text_classification import TextClassification
 
 SERVED = {
     "model": "tiny",
@@ -88,22 +90,26 @@ def chosen(searched: RunFolder, config: RunConfig) -> RunFolder:
 
 
 @pytest.fixture
-def finished(chosen: RunFolder, config: RunConfig) -> RunFolder:
+def finished(chosen: RunFolder, config: RunConfig, tiny_task: TextClassification) -> RunFolder:
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 3, 200)
     figures = {}
-    predictions = {}
+    answers = {}
     for name, share in (("teacher", 0.95), ("choice", 0.93)):
-        predictions[name] = np.where(rng.random(200) < share, truth, (truth + 1) % 3)
+        predicted = np.where(rng.random(200) < share, truth, (truth + 1) % 3)
+        answers[name] = Answers(np.eye(3, dtype=np.float32)[predicted], np.arange(200))
         figures[name] = measure_quality(
-            np.eye(3, dtype=np.float32)[predictions[name]],
+            answers[name],
             truth,
-            metric_name="accuracy",
+            task=tiny_task,
+            rows=200,
             temperature=1.0,
             resamples=100,
             seed=1,
         )
-    drop = paired_drop(predictions["teacher"], predictions["choice"], truth, resamples=100, seed=1)
+    drop = paired_drop(
+        tiny_task, answers["teacher"], answers["choice"], truth, rows=200, resamples=100, seed=1
+    )
     record: dict[str, Any] = {name: figure.model_dump(mode="json") for name, figure in figures.items()}
     chosen.put({**record, "rows": 200, "drop": drop.model_dump()}, "test.json")
     chosen.put(SERVED, "served.json")

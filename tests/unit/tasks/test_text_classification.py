@@ -7,7 +7,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from equipoise.errors import BundleError
-from equipoise.tasks.text_classification import TextClassification, softmax
+from equipoise.tasks.scores import softmax
+from equipoise.tasks.text_classification import TextClassification
 
 TEXTS = ["where is my parcel", "refund", "the flight to oslo and the hotel near the airport were both late"]
 
@@ -42,7 +43,7 @@ def test_only_the_arrays_that_a_model_takes(tiny_task: TextClassification) -> No
 
 def test_decode_gives_probabilities_in_label_order(tiny_task: TextClassification) -> None:
     logits = np.array([[2.0, 0.0, -1.0], [0.0, 0.0, 5.0], [-900.0, 900.0, 0.0]], dtype=np.float32)
-    answers = tiny_task.decode({"logits": logits})
+    answers = tiny_task.decode({"logits": logits}, {}, [])
     assert [answer["label"] for answer in answers] == ["billing", "travel", "delivery"]
     for answer in answers:
         assert sum(answer["scores"].values()) == pytest.approx(1)
@@ -52,9 +53,9 @@ def test_decode_gives_probabilities_in_label_order(tiny_task: TextClassification
 
 def test_the_temperature_softens_and_changes_no_label(tiny_task: TextClassification) -> None:
     logits = {"logits": np.array([[2.0, 0.0, -1.0]], dtype=np.float32)}
-    sharp = tiny_task.decode(logits)[0]
+    sharp = tiny_task.decode(logits, {}, [])[0]
     tiny_task.temperature = 4.0
-    soft = tiny_task.decode(logits)[0]
+    soft = tiny_task.decode(logits, {}, [])[0]
     assert soft["label"] == sharp["label"]
     assert soft["score"] < sharp["score"]
 

@@ -16,6 +16,8 @@ from equipoise.training.initialization import (
     teacher_depth,
 )
 
+SEQUENCES = "AutoModelForSequenceClassification"
+
 
 @pytest.fixture(scope="module")
 def deep_classifier(tmp_path_factory: pytest.TempPathFactory, tiny_classifier: Path) -> Path:
@@ -36,7 +38,7 @@ def layer_weight(model: torch.nn.Module, index: int) -> torch.Tensor:
 @pytest.mark.parametrize("layers", [(0,), (3,), (0, 3), (1, 2, 3), (0, 1, 2, 3)])
 def test_the_kept_layers_keep_their_weights(deep_classifier: Path, layers: tuple[int, ...]) -> None:
     weights = load_file(deep_classifier / "model.safetensors")
-    model = load_initial_model(str(deep_classifier), None, layers)
+    model = load_initial_model(str(deep_classifier), SEQUENCES, None, layers)
     assert model.config.num_hidden_layers == len(layers)
     state = model.state_dict()
     for new, old in enumerate(layers):
@@ -49,9 +51,9 @@ def test_the_kept_layers_keep_their_weights(deep_classifier: Path, layers: tuple
 
 
 def test_a_student_runs_and_survives_saving(deep_classifier: Path, tmp_path: Path) -> None:
-    student = load_initial_model(str(deep_classifier), None, (0, 2)).eval()
+    student = load_initial_model(str(deep_classifier), SEQUENCES, None, (0, 2)).eval()
     student.save_pretrained(tmp_path)
-    again = load_initial_model(str(tmp_path), None, None).eval()
+    again = load_initial_model(str(tmp_path), SEQUENCES, None, None).eval()
     assert teacher_depth(tmp_path) == 2
     ids = torch.tensor([[101, 2000, 3000, 102]])
     with torch.inference_mode():
@@ -59,13 +61,13 @@ def test_a_student_runs_and_survives_saving(deep_classifier: Path, tmp_path: Pat
 
 
 def test_no_layers_named_keeps_all(deep_classifier: Path) -> None:
-    assert load_initial_model(str(deep_classifier), None, None).config.num_hidden_layers == 4
+    assert load_initial_model(str(deep_classifier), SEQUENCES, None, None).config.num_hidden_layers == 4
     assert teacher_depth(deep_classifier) == 4
 
 
 def test_a_layer_that_is_not_there_is_named(deep_classifier: Path) -> None:
     with pytest.raises(ModelError, match="has 4 layers") as caught:
-        load_initial_model(str(deep_classifier), None, (0, 4, 9))
+        load_initial_model(str(deep_classifier), SEQUENCES, None, (0, 4, 9))
     assert caught.value.value == [4, 9]
     assert "0 to 3" in caught.value.remedy
 
@@ -77,7 +79,7 @@ def test_a_model_of_another_build_is_refused() -> None:
 
 
 def test_a_new_head_has_the_size_asked_for_and_the_old_body(tiny_bert: Path) -> None:
-    model = load_initial_model(str(tiny_bert), 7, None)
+    model = load_initial_model(str(tiny_bert), SEQUENCES, 7, None)
     assert model.classifier.weight.shape[0] == 7
     weights = load_file(tiny_bert / "model.safetensors")
     assert torch.equal(
@@ -93,12 +95,12 @@ def test_weights_are_loaded_in_fp32_whatever_they_are_stored_in(
     BertForSequenceClassification.from_pretrained(tiny_classifier, dtype=torch.bfloat16).save_pretrained(
         tmp_path
     )
-    model = load_initial_model(str(tmp_path), None, None)
+    model = load_initial_model(str(tmp_path), SEQUENCES, None, None)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_frozen_embeddings_are_all_of_the_tables_and_nothing_else(tiny_classifier: Path) -> None:
-    model = load_initial_model(str(tiny_classifier), None, None)
+    model = load_initial_model(str(tiny_classifier), SEQUENCES, None, None)
     frozen = freeze_embeddings(model)
     assert "bert.embeddings.word_embeddings.weight" in frozen
     assert all(name.startswith("bert.embeddings.") for name in frozen)
