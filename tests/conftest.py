@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from equipoise.config import RunConfig
@@ -83,6 +84,9 @@ FILLER = [
 def pytest_configure() -> None:
     """Let the processes that tests start import the packages from the checkout too."""
     paths = [str(REPOSITORY / "platform"), str(REPOSITORY / "serving"), os.environ.get("PYTHONPATH", "")]
+    # How long an example takes says something of the machine's other work, and nothing of the code.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
 
 

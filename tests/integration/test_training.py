@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from equipoise.config import RunConfig
+from equipoise.config.model import ModelConfig
 from equipoise.engines import Predictor, open_engine
 from equipoise.errors import TrainingDivergedError
 from equipoise.ray_runtime import start_ray, stop_ray
@@ -44,7 +45,9 @@ def ray() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def task(tiny_bert: Path) -> TextClassification:
-    found = find_task("text_classification").create(tiny_bert, LABELS, 32)
+    found = find_task("text_classification").create(
+        tiny_bert, LABELS, ModelConfig(teacher=str(tiny_bert), max_length=32)
+    )
     assert isinstance(found, TextClassification)
     return found
 

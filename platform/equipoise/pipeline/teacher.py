@@ -22,7 +22,7 @@ def train_teacher(session: Session, checked: Checked) -> TrialContext:
     folder = session.root / "teacher"
     if not run.has("teacher", "trained.json"):
         shutil.rmtree(folder, ignore_errors=True)
-        task = find_task(config.task).create(base, data.labels, config.model.max_length)
+        task = find_task(config.task).create(base, data.labels, config.model)
         examples = encode_examples(task, data.train.inputs, data.train.labels)
         workers = resolve_workers(config.training)
         session.display.note(

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise.config.model import ModelConfig
 from equipoise.data import Layout
 from equipoise.errors import ConfigError
 from equipoise.tasks.answers import Answers
@@ -44,8 +45,8 @@ class Task(Protocol):
     """Names of the arrays that the model takes; `encode` may give more, for `read` and `decode`."""
 
     @classmethod
-    def create(cls, folder: Path, labels: Sequence[str], max_length: int) -> Task:
-        """Build from a pretrained model's folder."""
+    def create(cls, folder: Path, labels: Sequence[str], settings: ModelConfig) -> Task:
+        """Build from a pretrained model's folder and the config's `model` section."""
         ...
 
     @classmethod

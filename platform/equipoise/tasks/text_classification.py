@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 from tokenizers.models import WordPiece
 
+from equipoise.config.model import ModelConfig
 from equipoise.data import Layout
 from equipoise.errors import BundleError
 from equipoise.tasks.answers import Answers
@@ -58,13 +59,13 @@ class TextClassification:
         pad_to_longest(tokenizer, max_length)
 
     @classmethod
-    def create(cls, folder: Path, labels: Sequence[str], max_length: int) -> TextClassification:
+    def create(cls, folder: Path, labels: Sequence[str], settings: ModelConfig) -> TextClassification:
         """From a transformers folder with tokenizer.json and config.json."""
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         inputs = ["input_ids", "attention_mask"]
         if config.get("type_vocab_size", 0) > 1:
             inputs.append("token_type_ids")
-        limit = min(max_length, config.get("max_position_embeddings", max_length))
+        limit = min(settings.max_length, config.get("max_position_embeddings", settings.max_length))
         return cls(Tokenizer.from_file(str(folder / TOKENIZER_FILE)), labels, limit, inputs=inputs)
 
     @classmethod

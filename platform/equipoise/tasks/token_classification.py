@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from equipoise.config.model import ModelConfig
 from equipoise.data import Layout
 from equipoise.errors import BundleError
 from equipoise.tasks.answers import IGNORED, Answers
@@ -61,13 +62,13 @@ class TokenClassification:
         pad_to_longest(tokenizer, max_length)
 
     @classmethod
-    def create(cls, folder: Path, labels: Sequence[str], max_length: int) -> TokenClassification:
+    def create(cls, folder: Path, labels: Sequence[str], settings: ModelConfig) -> TokenClassification:
         """From a transformers folder with tokenizer.json and config.json."""
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         inputs = ["input_ids", "attention_mask"]
         if config.get("type_vocab_size", 0) > 1:
             inputs.append("token_type_ids")
-        limit = min(max_length, config.get("max_position_embeddings", max_length))
+        limit = min(settings.max_length, config.get("max_position_embeddings", settings.max_length))
         return cls(Tokenizer.from_file(str(folder / TOKENIZER_FILE)), labels, limit, inputs=inputs)
 
     @classmethod

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from seqeval.metrics.sequence_labeling import get_entities
 
 from equipoise.tasks.entities import Entity, find_entities
 
@@ -26,8 +27,6 @@ def test_entities_of_tags(tags: list[str], expected: list[tuple[str, int, int]])
 
 @given(tags=TAGS)
 def test_entities_are_those_of_seqeval(tags: list[str]) -> None:
-    from seqeval.metrics.sequence_labeling import get_entities
-
     expected = [Entity(kind, start, last + 1) for kind, start, last in get_entities(tags)]
     assert find_entities(tags) == expected
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from equipoise.config.model import ModelConfig
 from equipoise.errors import BundleError
 from equipoise.tasks import IGNORED, Arrays, find_task
 from equipoise.tasks.token_classification import ASKED, TokenClassification, split_words
@@ -14,7 +15,7 @@ TAGS = ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
 
 @pytest.fixture
 def tagger(minilm: Path) -> TokenClassification:
-    return TokenClassification.create(minilm, TAGS, max_length=16)
+    return TokenClassification.create(minilm, TAGS, ModelConfig(teacher=str(minilm), max_length=16))
 
 
 def saying(arrays: Arrays, tags: list[list[str]]) -> Arrays:
