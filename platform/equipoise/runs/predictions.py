@@ -32,8 +32,14 @@ class Predictions:
     @classmethod
     def of_rows(cls, truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> Predictions:
         """Those of a classifier, one a row."""
-        rows = np.arange(len(truth), dtype=np.int32)
-        return cls(rows, truth.astype(np.int32), predicted.astype(np.int32))
+        return cls.of(np.arange(len(truth)), truth, predicted)
+
+    @classmethod
+    def of(
+        cls, row_of: NDArray[np.int64], truth: NDArray[np.int64], predicted: NDArray[np.int64]
+    ) -> Predictions:
+        """From the row, the true class and the predicted class of each place."""
+        return cls(row_of.astype(np.int32), truth.astype(np.int32), predicted.astype(np.int32))
 
     def same_places(self, other: Predictions) -> bool:
         """Whether two candidates were asked the same, so that they can be compared place by place."""

@@ -92,7 +92,8 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
         seconds={"train": trained_s, **judged["seconds"]},
     )
     # Before the record: a candidate that stands has its predictions.
-    put_predictions(run, name, Predictions.of_rows(labels, judged["predictions"]))
+    answers = judged["answers"]
+    put_predictions(run, name, Predictions.of(answers.row_of, context.validation_truth, answers.predicted))
     run.put(candidate.model_dump(mode="json"), "candidates", f"{name}.json")
     return candidate
 
