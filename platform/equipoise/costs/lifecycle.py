@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 from equipoise.config.cost import CostConfig
-from equipoise.costs.price_book import PriceBook, core_second_usd, replica_usd_per_hour
-from equipoise.errors import EquipoiseError
+from equipoise.costs.capacity import ReplicaCapacity, flat_capacity
+from equipoise.costs.price_book import PriceBook, core_second_usd
+from equipoise.costs.profiles import TrafficProfile
+from equipoise.costs.serving_plan import HOURS_PER_MONTH, plan_serving, replicas_needed, serving_usd_per_1k
 from equipoise.runs.records import CostTerms
 
-HOURS_PER_MONTH = 730.0
-"""A twelfth of 365 days."""
+__all__ = ["HOURS_PER_MONTH", "price_candidate", "replicas_needed", "serving_usd_per_1k"]
 
 _BYTES_PER_GB = 1e9
-_FUZZ = 1e-9
-"""Relative excess over a whole number of replicas that is taken for a rounding error."""
-
-
-def replicas_needed(rps: float, capacity_rps: float) -> int:
-    """Whole replicas that carry `rps` requests a second at `capacity_rps` each; at least 1.
-
-    Raises:
-        EquipoiseError: a rate is not a positive, finite number.
-    """
-    _check_positive(rps=rps, capacity_rps=capacity_rps)
-    return max(1, math.ceil(rps / capacity_rps * (1 - _FUZZ)))
-
-
-def serving_usd_per_1k(replicas: int, usd_per_hour: float, rps: float) -> float:
-    """Dollars per 1,000 requests of `replicas`, idle time included, when `rps` requests a second arrive.
-
-    Args:
-        replicas: whole replicas that are kept running.
-        usd_per_hour: price of one of them.
-        rps: arrival rate, requests per second.
-
-    Raises:
-        EquipoiseError: the arrival rate is not a positive, finite number.
-    """
-    _check_positive(rps=rps)
-    return replicas * usd_per_hour / (rps * 3600) * 1000
 
 
 def price_candidate(
@@ -52,8 +24,10 @@ def price_candidate(
     retraining_core_seconds: float | None = None,
     search_core_seconds: float,
     labelled_rows: int,
+    capacity: ReplicaCapacity | None = None,
+    profile: TrafficProfile | None = None,
 ) -> CostTerms:
-    """The four cost terms of a candidate over the horizon, in dollars, at the config's arrival rate.
+    """The four cost terms of a candidate over the horizon, in dollars, at the config's traffic.
 
     Args:
         cost: traffic, horizon and reservations.
@@ -67,19 +41,23 @@ def price_candidate(
         search_core_seconds: core-seconds of the search it came out of; 0 for the teacher, which
             needs none.
         labelled_rows: labels paid for where `cost.labelled_rows` is unset.
+        capacity: what a replica carries at the latency objective (`plan_capacity`); by default
+            `cost.target_utilization` of `throughput_rps`, whatever the objective.
+        profile: the profile of `cost.profile`, where it has been read already.
 
     Raises:
-        ConfigError: a node is not in the price book, or a replica does not fit on it.
+        ConfigError: a node is not in the price book, a replica does not fit on it, or the profile is
+            unknown.
         EquipoiseError: the throughput is not a positive, finite number.
     """
     core_second = core_second_usd(book, cost.training_node or cost.node)
     training = training_core_seconds * core_second
     search = search_core_seconds * core_second
 
-    replicas = replicas_needed(cost.rps, throughput_rps * cost.target_utilization)
-    usd_per_hour = replica_usd_per_hour(book, cost)
-    serving_month = replicas * usd_per_hour * HOURS_PER_MONTH
-    serving = serving_month * cost.horizon_months
+    plan = plan_serving(
+        cost, book, capacity or flat_capacity(throughput_rps * cost.target_utilization), profile
+    )
+    serving = plan.usd_month * cost.horizon_months
 
     storage = stored_bytes / _BYTES_PER_GB * book.storage_usd_per_gb_month * cost.horizon_months
     rows = labelled_rows if cost.labelled_rows is None else cost.labelled_rows
@@ -94,20 +72,19 @@ def price_candidate(
     return CostTerms(
         rps=cost.rps,
         horizon_months=cost.horizon_months,
-        replicas=replicas,
+        profile=cost.profile,
+        p99_ms=capacity.p99_ms if capacity else None,
+        capacity_rps=plan.capacity_rps,
+        replicas=plan.peak_replicas,
+        mean_replicas=plan.mean_replicas,
         compute_training_usd=training,
         compute_search_usd=search,
         compute_serving_usd=serving,
         storage_usd=storage,
         data_usd=data,
         maintenance_usd=maintenance,
-        serving_usd_per_1k=serving_usd_per_1k(replicas, usd_per_hour, cost.rps),
+        serving_usd_per_1k=plan.usd_per_1k,
         total_usd_per_1k=total / requests * 1000,
-        serving_usd_month=serving_month,
+        serving_usd_month=plan.usd_month,
+        node_idle_usd_month=plan.node_idle_usd_month,
     )
-
-
-def _check_positive(**rates: float) -> None:
-    for name, rate in rates.items():
-        if not (rate > 0 and math.isfinite(rate)):
-            raise EquipoiseError("must be a positive, finite number", where=name, value=rate)

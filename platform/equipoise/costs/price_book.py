@@ -17,6 +17,8 @@ __all__ = [
     "PriceBook",
     "core_second_usd",
     "load_prices",
+    "node_usd_per_hour",
+    "replica_share",
     "replica_usd_per_hour",
     "share_of_node",
     "stale_prices",
@@ -64,22 +66,51 @@ def share_of_node(node: NodePrice, cores: float, memory_gib: float, gpus: float 
     return max(cores / node.vcpus, memory_gib / node.memory_gib, gpu_share)
 
 
+def node_usd_per_hour(book: PriceBook, cost: CostConfig) -> float:
+    """Dollars an hour of the serving node: its spot price where `cost.spot` says so.
+
+    Raises:
+        ConfigError: the node is unknown, or has no spot price.
+    """
+    node = book.node(cost.node, "cost.node")
+    if not cost.spot:
+        return node.usd_per_hour
+    if node.spot_usd_per_hour is None:
+        raise ConfigError(
+            "has no spot price in the book",
+            where="cost.node",
+            value=cost.node,
+            remedy="add spot_usd_per_hour to a book of your own, or leave cost.spot out",
+        )
+    return node.spot_usd_per_hour
+
+
+def replica_share(book: PriceBook, cost: CostConfig) -> float:
+    """The part of the serving node that one replica takes; at most 1.
+
+    Raises:
+        ConfigError: the node is unknown or has no GPU, or a replica is larger than it.
+    """
+    node = book.node(cost.node, "cost.node")
+    share = share_of_node(node, cost.replica_cores, cost.replica_memory_gib, cost.replica_gpus)
+    if share > 1:
+        gpus = f", {cost.replica_gpus:g} GPUs" if cost.replica_gpus else ""
+        raise ConfigError(
+            f"a replica of {cost.replica_cores:g} cores and {cost.replica_memory_gib:g} GiB{gpus} does not "
+            f"fit on {cost.node} ({node.vcpus:g} cores, {node.memory_gib:g} GiB, {node.gpus} GPUs)",
+            where="cost.node",
+            remedy="choose a larger node, or smaller cost.replica_cores and cost.replica_memory_gib",
+        )
+    return share
+
+
 def replica_usd_per_hour(book: PriceBook, cost: CostConfig) -> float:
     """Dollars an hour of one serving replica: its share of the serving node.
 
     Raises:
         ConfigError: the node is unknown, or a replica is larger than it.
     """
-    node = book.node(cost.node, "cost.node")
-    share = share_of_node(node, cost.replica_cores, cost.replica_memory_gib)
-    if share > 1:
-        raise ConfigError(
-            f"a replica of {cost.replica_cores:g} cores and {cost.replica_memory_gib:g} GiB does not fit "
-            f"on {cost.node} ({node.vcpus:g} cores, {node.memory_gib:g} GiB)",
-            where="cost.node",
-            remedy="choose a larger node, or smaller cost.replica_cores and cost.replica_memory_gib",
-        )
-    return share * node.usd_per_hour
+    return replica_share(book, cost) * node_usd_per_hour(book, cost)
 
 
 def core_second_usd(book: PriceBook, node_name: str) -> float:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime
 import difflib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from equipoise.config.section import Section
 from equipoise.errors import ConfigError
 
-Usd = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Usd = Positive
+
+_HOURS_PER_YEAR = 8760
 
 
 class Price(Section):
@@ -20,16 +23,45 @@ class Price(Section):
     source: str = Field(min_length=1)
     date: datetime.date | None = Field(None, description="Day the figure was read; None if not known.")
     region: str | None = None
+    currency: Literal["USD"] = "USD"
+
+
+class OwnHardware(Section):
+    """A machine that was bought: its price over its life, and its power at a tariff."""
+
+    purchase_usd: Usd
+    life_years: Positive
+    power_watts: float = Field(ge=0, allow_inf_nan=False, description="Mean draw, cooling included.")
+    usd_per_kwh: float = Field(ge=0, allow_inf_nan=False, description="Tariff.")
+
+    @property
+    def usd_per_hour(self) -> float:
+        """Dollars an hour, busy or not: it is paid for around the clock."""
+        bought = self.purchase_usd / (self.life_years * _HOURS_PER_YEAR)
+        return bought + self.power_watts / 1000 * self.usd_per_kwh
 
 
 class NodePrice(Price):
-    """A machine type: its size, and dollars an hour on demand."""
+    """A machine type: its size, and dollars an hour on demand or of owning it."""
 
-    vcpus: float = Field(gt=0, allow_inf_nan=False)
-    memory_gib: float = Field(gt=0, allow_inf_nan=False)
+    vcpus: Positive
+    memory_gib: Positive
     gpus: int = Field(0, ge=0)
+    gpu: str | None = Field(None, description="GPU model.")
     usd_per_hour: Usd
     spot_usd_per_hour: Usd | None = None
+    own: OwnHardware | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _price_what_is_owned(cls, values: Any) -> Any:
+        own = values.get("own") if isinstance(values, dict) else None
+        if own is None:
+            return values
+        price = OwnHardware.model_validate(own).usd_per_hour
+        if values.get("usd_per_hour", price) != price or values.get("spot_usd_per_hour") is not None:
+            raise ValueError("give either a price an hour, or what owning it costs (own)")
+        return {**values, "usd_per_hour": price}
 
 
 class StoragePrice(Price):

@@ -25,13 +25,21 @@ class Figure(Record):
 class CostTerms(Record):
     """The four terms of a candidate's life, in dollars over the horizon at the stated traffic.
 
-    `replicas` serve `rps` requests a second; `serving_usd_per_1k` is their price (idle time
-    included) over the requests, `total_usd_per_1k` adds every other term.
+    `mean_replicas` (`replicas` in the busiest hour) serve `rps` requests a second on average;
+    `serving_usd_per_1k` is their price (idle time included) over the requests, `total_usd_per_1k`
+    adds every other term.
     """
 
     rps: float
     horizon_months: float
+    profile: str = "constant"
+    p99_ms: float | None = None
+    """The latency objective that the replicas keep; None where there is none, or none can keep it."""
+    capacity_rps: float | None = None
+    """Requests a second that each of `replicas` is planned with; None in records of earlier versions."""
     replicas: int
+    mean_replicas: float | None = None
+    """None in records of earlier versions, which knew constant traffic only."""
     compute_training_usd: float
     compute_search_usd: float
     compute_serving_usd: float
@@ -41,6 +49,8 @@ class CostTerms(Record):
     serving_usd_per_1k: float
     total_usd_per_1k: float
     serving_usd_month: float
+    node_idle_usd_month: float | None = None
+    """What the replicas leave idle on nodes of their own; in the terms only under `cost.whole_nodes`."""
 
     @property
     def compute_usd(self) -> float:

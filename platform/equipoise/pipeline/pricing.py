@@ -1,0 +1,85 @@
+"""Pricing stored candidates: the same formula for the choice, `equipoise cost` and `equipoise rerank`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from equipoise.config import RunConfig
+from equipoise.config.cost import CostConfig
+from equipoise.config.search import ConstraintsConfig
+from equipoise.costs.capacity import plan_capacity
+from equipoise.costs.ledger import read_ledger
+from equipoise.costs.lifecycle import price_candidate
+from equipoise.costs.price_book import PriceBook
+from equipoise.costs.profiles import TrafficProfile
+from equipoise.runs import Candidate, RunFolder
+
+
+@dataclass(frozen=True)
+class RunWork:
+    """What a run took that its candidates are charged with."""
+
+    teacher_core_s: float
+    """Core-seconds of fine-tuning the teacher."""
+    searched_core_s: float
+    """Core-seconds of the whole search."""
+    workers: int
+    """Training workers, one a core."""
+    labelled_rows: int
+
+
+def read_work(run: RunFolder) -> RunWork:
+    """From the records of a run whose teacher stands.
+
+    Raises:
+        RunFolderError: the run did not get that far.
+        InputError: its ledger is damaged.
+    """
+    trained = run.read("teacher", "trained.json")
+    splits = run.read("data.json")["splits"]
+    lines = read_ledger(run)
+    return RunWork(
+        teacher_core_s=trained["seconds"] * trained["workers"],
+        searched_core_s=sum(
+            line.quantity for line in lines if line.kind == "usage" and line.component == "search"
+        ),
+        workers=trained["workers"],
+        labelled_rows=splits["train"]["rows"] + splits["validation"]["rows"],
+    )
+
+
+def price_again(
+    candidate: Candidate,
+    work: RunWork,
+    cost: CostConfig,
+    book: PriceBook,
+    profile: TrafficProfile | None = None,
+) -> Candidate:
+    """A measured candidate at these prices and this traffic.
+
+    The whole search is charged to whatever comes out of it, and nothing to keeping the teacher.
+
+    Raises:
+        ConfigError: a node is not in the price book, or a replica does not fit on it.
+    """
+    # A student's own distillation is part of the search's lines; it is not paid twice.
+    priced = price_candidate(
+        cost=cost,
+        book=book,
+        throughput_rps=candidate.speed.throughput_rps.value,
+        capacity=plan_capacity(candidate.speed, cost),
+        profile=profile,
+        stored_bytes=candidate.bytes,
+        training_core_seconds=work.teacher_core_s,
+        retraining_core_seconds=work.teacher_core_s + candidate.seconds["train"] * work.workers,
+        search_core_seconds=0.0 if candidate.is_teacher else work.searched_core_s,
+        labelled_rows=work.labelled_rows,
+    )
+    return candidate.model_copy(update={"cost": priced})
+
+
+def binding_constraints(config: RunConfig) -> ConstraintsConfig:
+    """The constraints, with a latency no larger than the objective under load: a model that alone takes
+    longer cannot keep it."""
+    bounds = [bound for bound in (config.constraints.p99_ms, config.cost.p99_ms) if bound is not None]
+    return config.constraints.model_copy(update={"p99_ms": min(bounds, default=None)})
