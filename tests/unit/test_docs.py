@@ -194,7 +194,8 @@ def test_the_worked_example_is_what_the_code_computes() -> None:
     assert set(terms) == {"choice", "teacher"}
     for name, rows in printed.items():
         assert {term: as_printed(getattr(terms[name], term), text) for term, text in rows.items()} == rows
-    every = {"total_usd"} | CostTerms.model_fields.keys() - {"rps", "horizon_months"}
+    traffic = {"rps", "horizon_months", "profile", "p99_ms", "mean_replicas"}
+    every = {"total_usd"} | CostTerms.model_fields.keys() - traffic
     assert printed["choice"].keys() == every
 
 

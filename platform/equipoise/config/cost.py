@@ -10,11 +10,13 @@ from equipoise.config.section import Section
 class CostConfig(Section):
     """Turns measured seconds and bytes into dollars."""
 
-    rps: float = Field(100, gt=0, description="Expected arrival rate, requests per second; the profile's mean.")
+    rps: float = Field(
+        100, gt=0, description="Expected arrival rate, requests per second; the profile's mean."
+    )
     profile: str = Field(
         "constant",
         min_length=1,
-        description="How traffic varies: constant, diurnal, office-hours, bursts, or a CSV of measured arrivals.",
+        description="How traffic varies: constant, diurnal, office-hours, bursts, or a CSV of arrivals.",
     )
     p99_ms: float | None = Field(
         None,

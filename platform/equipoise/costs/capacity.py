@@ -13,7 +13,7 @@ from equipoise.costs.replica_model import ReplicaModel, replay_p99_s, replica_mo
 from equipoise.errors import EquipoiseError
 from equipoise.runs.records import Speed
 
-_COUNTS = (1, 2, 4, 8, 16, 32, 64)
+_COUNTS = (1, 2, 3, 4, 6, 8, 16, 32, 64)
 """Fleets that are replayed; what lies between two carries what the smaller does a replica."""
 _STEPS = 20
 """Rates that are replayed, up to the planned utilization."""

@@ -6,7 +6,7 @@ import datetime
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from equipoise.config.section import Section
 from equipoise.errors import ConfigError
@@ -58,7 +58,10 @@ class NodePrice(Price):
         own = values.get("own") if isinstance(values, dict) else None
         if own is None:
             return values
-        price = OwnHardware.model_validate(own).usd_per_hour
+        try:
+            price = OwnHardware.model_validate(own).usd_per_hour
+        except ValidationError:
+            return {**values, "usd_per_hour": 1.0}  # The field `own` itself tells what is wrong with it.
         if values.get("usd_per_hour", price) != price or values.get("spot_usd_per_hour") is not None:
             raise ValueError("give either a price an hour, or what owning it costs (own)")
         return {**values, "usd_per_hour": price}

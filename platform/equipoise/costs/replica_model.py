@@ -43,8 +43,8 @@ class ReplicaModel:
 
     def batch_s(self, rows: NDArray[np.int64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
         """Seconds of batches of `rows`; `noise` is standard normal, of the same shape."""
-        seconds: NDArray[np.float64] = (self.fixed_s + self.per_row_s * rows) * np.exp(self.spread * noise)
-        return seconds
+        median_s = self.fixed_s + self.per_row_s * rows.astype(np.float64)
+        return median_s * np.exp(self.spread * noise)
 
 
 def replica_model(speed: Speed) -> ReplicaModel:

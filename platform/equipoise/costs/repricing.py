@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from equipoise.config.cost import CostConfig
-from equipoise.costs.lifecycle import HOURS_PER_MONTH, replicas_needed, serving_usd_per_1k
-from equipoise.costs.price_book import PriceBook, replica_usd_per_hour
+from equipoise.costs.capacity import ReplicaCapacity, flat_capacity
+from equipoise.costs.price_book import PriceBook
+from equipoise.costs.serving_plan import HOURS_PER_MONTH, plan_serving
 from equipoise.runs.records import CostTerms
 
 
 def reprice_at(
-    rps: float, terms: CostTerms, *, throughput_rps: float, cost: CostConfig, book: PriceBook
+    rps: float,
+    terms: CostTerms,
+    *,
+    throughput_rps: float,
+    cost: CostConfig,
+    book: PriceBook,
+    capacity: ReplicaCapacity | None = None,
 ) -> CostTerms:
     """Cost terms at `rps` requests a second, over the horizon they were priced for.
 
@@ -20,24 +27,33 @@ def reprice_at(
         cost: the serving node, the reservation of a replica, and the share of its throughput that is
             planned with.
         book: the prices.
+        capacity: what a replica carries at the latency objective (`plan_capacity`); by default that
+            share of its throughput.
 
     Raises:
         ConfigError: the node is not in the price book, or a replica does not fit on it.
         EquipoiseError: a rate is not a positive, finite number.
     """
-    replicas = replicas_needed(rps, throughput_rps * cost.target_utilization)
-    usd_per_hour = replica_usd_per_hour(book, cost)
-    serving_month = replicas * usd_per_hour * HOURS_PER_MONTH
-    serving = serving_month * terms.horizon_months
+    plan = plan_serving(
+        cost.model_copy(update={"rps": rps}),
+        book,
+        capacity or flat_capacity(throughput_rps * cost.target_utilization),
+    )
+    serving = plan.usd_month * terms.horizon_months
     requests = rps * 3600 * HOURS_PER_MONTH * terms.horizon_months
     total = terms.total_usd - terms.compute_serving_usd + serving
     return terms.model_copy(
         update={
             "rps": rps,
-            "replicas": replicas,
+            "profile": cost.profile,
+            "p99_ms": capacity.p99_ms if capacity else None,
+            "capacity_rps": plan.capacity_rps,
+            "replicas": plan.peak_replicas,
+            "mean_replicas": plan.mean_replicas,
             "compute_serving_usd": serving,
-            "serving_usd_per_1k": serving_usd_per_1k(replicas, usd_per_hour, rps),
+            "serving_usd_per_1k": plan.usd_per_1k,
             "total_usd_per_1k": total / requests * 1000,
-            "serving_usd_month": serving_month,
+            "serving_usd_month": plan.usd_month,
+            "node_idle_usd_month": plan.node_idle_usd_month,
         }
     )

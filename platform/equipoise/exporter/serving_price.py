@@ -5,22 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from equipoise.config import RunConfig, validate_config
-from equipoise.costs.lifecycle import replicas_needed, serving_usd_per_1k
-from equipoise.costs.price_book import load_prices, replica_usd_per_hour
+from equipoise.config.cost import CostConfig
+from equipoise.costs.capacity import flat_capacity
+from equipoise.costs.price_book import PriceBook, load_prices, replica_usd_per_hour
+from equipoise.costs.profiles import TrafficProfile, load_profile
+from equipoise.costs.serving_plan import plan_serving
 from equipoise.runs import RunFolder
 
 
 @dataclass(frozen=True)
 class ServingPrice:
-    """Arrival rate, planned utilization and replica price of a run."""
+    """Traffic and prices of a run."""
 
-    rps: float
-    target_utilization: float
-    usd_per_hour: float
-    """Of one replica."""
+    cost: CostConfig
+    book: PriceBook
+    profile: TrafficProfile
+
+    @property
+    def rps(self) -> float:
+        """The run's declared arrival rate."""
+        return self.cost.rps
 
     def usd_per_1k(self, busy_seconds: float, requests: float) -> float | None:
         """Dollars per 1,000 requests of whole replicas that carry `rps`; None before any request.
+
+        The metered capacity stands for the measured one; a latency objective is not looked at.
 
         Args:
             busy_seconds: seconds that the model was busy with `requests`.
@@ -28,8 +37,8 @@ class ServingPrice:
         """
         if busy_seconds <= 0 or requests <= 0:
             return None
-        capacity_rps = self.target_utilization * requests / busy_seconds
-        return serving_usd_per_1k(replicas_needed(self.rps, capacity_rps), self.usd_per_hour, self.rps)
+        capacity_rps = self.cost.target_utilization * requests / busy_seconds
+        return plan_serving(self.cost, self.book, flat_capacity(capacity_rps), self.profile).usd_per_1k
 
 
 def read_serving_price(run_location: str) -> ServingPrice:
@@ -41,8 +50,6 @@ def read_serving_price(run_location: str) -> ServingPrice:
     """
     folder = RunFolder(run_location)
     config = validate_config(RunConfig, folder.read("config.json"), where=folder.path("config.json"))
-    return ServingPrice(
-        rps=config.cost.rps,
-        target_utilization=config.cost.target_utilization,
-        usd_per_hour=replica_usd_per_hour(load_prices(config.cost), config.cost),
-    )
+    book = load_prices(config.cost)
+    replica_usd_per_hour(book, config.cost)
+    return ServingPrice(config.cost, book, load_profile(config.cost.profile))

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from equipoise.bundle import Bundle, open_bundle, write_bundle
-from equipoise.costs.ledger import read_ledger
-from equipoise.costs.lifecycle import price_candidate
 from equipoise.errors import InfeasibleError
+from equipoise.pipeline.pricing import binding_constraints, price_again, put_work
 from equipoise.pipeline.session import Session
 from equipoise.runs import Candidate, RunFolder
 from equipoise.search.context import TrialContext
 from equipoise.search.frontier import frontier
 from equipoise.search.selection import diagnose, explain, select
-from equipoise.training.deepspeed_config import resolve_workers
 
 
-def choose(session: Session, context: TrialContext) -> tuple[Candidate, Candidate]:
+def choose(session: Session) -> tuple[Candidate, Candidate]:
     """Write `frontier.json` and `choice.json`; returns the choice and the teacher.
 
     Raises:
         InfeasibleError: no candidate meets the constraints; `choice.json` says so too.
     """
     run, config = session.run, session.config
-    candidates = [_with_search_cost(session, context, candidate) for candidate in run.candidates()]
+    work = put_work(run)
+    candidates = [price_again(candidate, work, config.cost, session.prices) for candidate in run.candidates()]
+    constraints = binding_constraints(config)
     for candidate in candidates:
         run.put(candidate.model_dump(mode="json"), "candidates", f"{candidate.recipe_hash}.json")
     teacher = next(candidate for candidate in candidates if candidate.is_teacher)
@@ -38,11 +38,11 @@ def choose(session: Session, context: TrialContext) -> tuple[Candidate, Candidat
         "frontier.json",
     )
     try:
-        choice = select(candidates, config.constraints)
+        choice = select(candidates, constraints)
     except InfeasibleError:
-        run.put(diagnose(candidates, config.constraints), "choice.json")
+        run.put(diagnose(candidates, constraints), "choice.json")
         raise
-    run.put(explain(choice, teacher, candidates, config.constraints), "choice.json")
+    run.put(explain(choice, teacher, candidates, constraints), "choice.json")
     return choice, teacher
 
 
@@ -80,22 +80,3 @@ def write_candidate_bundle(
         model_folder=session.root / "models" / candidate.recipe_hash,
         candidate=candidate.model_dump(mode="json"),
     )
-
-
-def _with_search_cost(session: Session, context: TrialContext, candidate: Candidate) -> Candidate:
-    """Charge the whole search to whatever comes out of it, and nothing to keeping the teacher."""
-    lines = read_ledger(session.run)
-    searched = sum(line.quantity for line in lines if line.kind == "usage" and line.component == "search")
-    student_core_s = candidate.seconds["train"] * resolve_workers(session.config.training)
-    # A student's own distillation is part of the search's lines; it is not paid twice.
-    priced = price_candidate(
-        cost=session.config.cost,
-        book=session.prices,
-        throughput_rps=candidate.speed.throughput_rps.value,
-        stored_bytes=candidate.bytes,
-        training_core_seconds=context.teacher_core_s,
-        retraining_core_seconds=context.teacher_core_s + student_core_s,
-        search_core_seconds=0.0 if candidate.is_teacher else searched,
-        labelled_rows=len(context.data.train) + len(context.data.validation),
-    )
-    return candidate.model_copy(update={"cost": priced})

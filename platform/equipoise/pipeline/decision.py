@@ -7,6 +7,7 @@ from typing import Any
 from equipoise.config.cost import CostConfig
 from equipoise.config.load import validate_config
 from equipoise.config.search import ConstraintsConfig
+from equipoise.costs.capacity import plan_capacity
 from equipoise.costs.price_book import load_prices
 from equipoise.costs.repricing import reprice_at
 from equipoise.errors import InfeasibleError, RunFolderError
@@ -67,6 +68,7 @@ def _at_rate(candidates: list[Candidate], cost: CostConfig) -> list[Candidate]:
                     throughput_rps=candidate.speed.throughput_rps.value,
                     cost=cost,
                     book=book,
+                    capacity=plan_capacity(candidate.speed, cost),
                 )
             }
         )

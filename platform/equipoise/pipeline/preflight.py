@@ -9,6 +9,7 @@ from pathlib import Path
 from equipoise import storage
 from equipoise.config import RunConfig
 from equipoise.costs.price_book import load_prices, replica_usd_per_hour, stale_prices
+from equipoise.costs.profiles import load_profile
 from equipoise.data import PreparedData, prepare_data
 from equipoise.errors import ModelError, ServiceError
 from equipoise.runs import RunFolder
@@ -37,6 +38,7 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     task = find_task(config.task)
     prices = load_prices(config.cost)
     replica_usd_per_hour(prices, config.cost)
+    load_profile(config.cost.profile)
     prices.node(config.cost.training_node or config.cost.node, "cost.training_node")
     workers = resolve_workers(config.training)
     build_deepspeed_config(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from equipoise.config import RunConfig
 from equipoise.config.cost import CostConfig
 from equipoise.config.search import ConstraintsConfig
@@ -13,11 +11,11 @@ from equipoise.costs.lifecycle import price_candidate
 from equipoise.costs.price_book import PriceBook
 from equipoise.costs.profiles import TrafficProfile
 from equipoise.runs import Candidate, RunFolder
+from equipoise.runs.records import Record
 
 
-@dataclass(frozen=True)
-class RunWork:
-    """What a run took that its candidates are charged with."""
+class RunWork(Record):
+    """`work.json`: what a run took that its candidates are charged with."""
 
     teacher_core_s: float
     """Core-seconds of fine-tuning the teacher."""
@@ -28,20 +26,39 @@ class RunWork:
     labelled_rows: int
 
 
-def read_work(run: RunFolder) -> RunWork:
-    """From the records of a run whose teacher stands.
+def put_work(run: RunFolder) -> RunWork:
+    """Add up the work of a finished search, and put it as `work.json`.
 
     Raises:
         RunFolderError: the run did not get that far.
         InputError: its ledger is damaged.
     """
+    work = _add_up(run)
+    run.put(work.model_dump(mode="json"), "work.json")
+    return work
+
+
+def read_work(run: RunFolder) -> RunWork:
+    """The work of a run: what its choice was priced with, or what its records hold so far.
+
+    Raises:
+        RunFolderError: the run did not get that far.
+        InputError: its ledger is damaged.
+    """
+    if run.has("work.json"):
+        return RunWork.model_validate(run.read("work.json"))
+    return _add_up(run)
+
+
+def _add_up(run: RunFolder) -> RunWork:
     trained = run.read("teacher", "trained.json")
     splits = run.read("data.json")["splits"]
-    lines = read_ledger(run)
     return RunWork(
         teacher_core_s=trained["seconds"] * trained["workers"],
         searched_core_s=sum(
-            line.quantity for line in lines if line.kind == "usage" and line.component == "search"
+            line.quantity
+            for line in read_ledger(run)
+            if (line.kind, line.component, line.unit) == ("usage", "search", "core-seconds")
         ),
         workers=trained["workers"],
         labelled_rows=splits["train"]["rows"] + splits["validation"]["rows"],

@@ -77,7 +77,7 @@ def _run_stages(session: Session, checked: Checked) -> None:
     _stage(session, "choice")
     try:
         # Once the test split may have been read, the choice stands.
-        choice, teacher = chosen or choose(session, context)
+        choice, teacher = chosen or choose(session)
     except InfeasibleError:
         _report(session)
         raise

@@ -11,6 +11,7 @@ import numpy as np
 
 from equipoise import hardware
 from equipoise.compression.structure import recipe_hash, structure_key
+from equipoise.costs.capacity import plan_capacity
 from equipoise.costs.ledger import LedgerWriter
 from equipoise.costs.lifecycle import price_candidate
 from equipoise.costs.price_book import load_prices
@@ -70,6 +71,7 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
             cost=context.config.cost,
             book=load_prices(context.config.cost),
             throughput_rps=speed.throughput_rps.value,
+            capacity=plan_capacity(speed, context.config.cost),
             stored_bytes=judged["bytes"],
             training_core_seconds=context.teacher_core_s + student_core_s,
             search_core_seconds=0.0,

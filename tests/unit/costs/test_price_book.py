@@ -23,6 +23,9 @@ from equipoise.errors import ConfigError
 SHIPPED = load_prices(CostConfig())
 
 
+OWN = "{purchase_usd: 8760, life_years: 4, power_watts: 500, usd_per_kwh: 0.2}"
+
+
 def write_book(folder: pathlib.Path, text: str) -> CostConfig:
     path = folder / "prices.yaml"
     path.write_text(text)
@@ -84,6 +87,15 @@ def test_a_users_book_may_give_sources_and_nodes_of_its_own(tmp_path: pathlib.Pa
     assert node.date == datetime.date(2026, 1, 2)
 
 
+def test_own_hardware_costs_its_price_over_its_life_and_its_power(tmp_path: pathlib.Path) -> None:
+    cost = write_book(tmp_path, f"nodes: {{mine/box: {{vcpus: 64, memory_gib: 256, own: {OWN}}}}}\n")
+    node = load_prices(cost).node("mine/box")
+
+    # 8,760 dollars over 4 years of 8,760 hours, and half a kilowatt at 20 cents.
+    assert node.usd_per_hour == pytest.approx(0.25 + 0.1)
+    assert node.source == cost.prices
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -94,6 +106,13 @@ def test_a_users_book_may_give_sources_and_nodes_of_its_own(tmp_path: pathlib.Pa
         ("nodes: {aws/c7i.large: {usd_per_hour: .inf}}\n", r"usd_per_hour"),
         ("nodes: {aws/c7i.large: {usd_hour: 1}}\n", r"unknown key"),
         ("nodes: {lab/box: {vcpus: 8}}\n", r"required key is missing"),
+        ("nodes: {aws/c7i.large: {currency: EUR, usd_per_hour: 1}}\n", r"currency: wrong value .*USD"),
+        (
+            "nodes: {mine/box: {vcpus: 8, memory_gib: 9, own: {purchase_usd: 1}}}\n",
+            r"own\.life_years: required",
+        ),
+        ("nodes: {aws/c7i.large: {own: " + OWN + "}}\n", r"give either a price an hour, or what owning"),
+        ("nodes: {mine/box: {vcpus: 8, memory_gib: 9, own: {life_years: -1}}}\n", r"box\.own\.purchase_usd"),
         ("nodes: 3\n", r"nodes: wrong value"),
         ("label: 3\n", r"label: wrong value"),
         ("storage_class: gcp/none\n", r"storage_class must be one of aws/s3-standard"),
