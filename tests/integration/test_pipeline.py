@@ -104,7 +104,16 @@ def test_the_summary_counts_what_the_folder_holds(finished: Finished) -> None:
     assert summary["engines"] == ["onnxruntime", "torch"]
     assert summary["frontier"] + summary["dominated"] + summary["rejected"] == TRIALS
     assert summary["ledger_usd"] == pytest.approx(sum(summary["ledger_usd_by_component"].values()))
-    assert set(summary["ledger_usd_by_component"]) == {"training", "search", "evaluation", "serving"}
+    assert set(summary["ledger_usd_by_component"]) == {
+        "training",
+        "search",
+        "evaluation",
+        "serving",
+        "storage",
+        "pipeline",
+    }
+    assert summary["ledger"]["reconciles"]
+    assert summary["ledger"]["difference"] < 0.001
     assert summary["elapsed_s"] > 10
 
 

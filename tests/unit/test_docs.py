@@ -91,10 +91,14 @@ def command_options() -> dict[str, set[str]]:
     """Options of each command, `""` being `equipoise` itself."""
     group: Any = typer.main.get_command(app)
     commands = {"": group, **group.commands}
-    return {
-        name: {"--help"} | {option for parameter in command.params for option in parameter.opts}
-        for name, command in commands.items()
-    }
+
+    def options(command: Any) -> set[str]:
+        own = {option for parameter in command.params for option in parameter.opts}
+        # A group's own subcommands count as its own; `equipoise` itself has none here.
+        nested = command.commands.values() if command is not group and hasattr(command, "commands") else ()
+        return {"--help"} | own.union(*map(options, nested))
+
+    return {name: options(command) for name, command in commands.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -131,7 +131,19 @@ def _sentences(summary: dict[str, Any]) -> list[str]:
     found.append(
         f"this run took {summary['elapsed_s']:.0f} s and cost ${summary['ledger_usd']:.4f} ({parts})"
     )
+    found.append(_ledger(summary["ledger"]))
     return found
+
+
+def _ledger(ledger: dict[str, Any]) -> str:
+    if not ledger["reconciles"]:
+        return "the ledger does not add up to the node-hours: see `equipoise ledger reconcile`"
+    if ledger["difference"] is None:
+        return "no node was metered yet"
+    return (
+        f"{ledger['lines']} ledger lines add up to {ledger['node_hours']:.4f} node-hours, "
+        f"{ledger['difference']:.3%} off; {ledger['idle_share']:.0%} of them idle"
+    )
 
 
 def _served(figures: dict[str, Any]) -> str:

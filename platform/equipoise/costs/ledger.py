@@ -1,42 +1,70 @@
 """The ledger: metered lines, put as whole objects under `ledger/<writer>/`, and read back.
 
 Object stores cannot append, so a writer buffers its lines and each flush puts one new object. What
-a killed writer had flushed stays whole; what it had not is lost.
+a killed writer had flushed stays whole; of the blocks that it was in, the starts are on record.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import re
 import threading
-import time
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from pydantic import ValidationError
 
 from equipoise import storage
 from equipoise.config.run import RunConfig
-from equipoise.costs.ledger_lines import ChargeClass, line_period, usage_line
+from equipoise.costs import ledger_clock
+from equipoise.costs.ledger_lines import ChargeClass, ResourceType, line_period, usage_line
 from equipoise.costs.price_book import load_prices
-from equipoise.errors import EquipoiseError, InputError, RunFolderError
+from equipoise.errors import EquipoiseError, InputError, RetryableError
 from equipoise.runs.folder import RunFolder
 from equipoise.runs.records import LedgerLine
 
+CLOSED = "closed.json"
+"""Beside a writer's lines: how many they are, once it came to its end."""
+OPEN = "open"
+"""Folder beside a writer's lines: the starts of its blocks."""
+
 _WRITER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_OBJECT = re.compile(r"(\d+)\.jsonl")
+COST_FUZZ = 1e-6
+"""Relative difference of a cost from quantity times price that is taken for a rounding error."""
+_RATE_S = 1.0
+"""Length of the line that stands for a block's start; its quantity is then a rate, a second's worth."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Block:
+    """What a metered block learns about itself while it runs."""
+
+    used_core_seconds: float | None = None
+    """CPU time measured in whatever ran, other processes included."""
+    parts: list[LedgerLine] = field(default_factory=list)
+    """Lines that take the place of the block's own: one a task or worker, for instance."""
 
 
 class LedgerWriter:
-    """Buffers lines of one process and puts them; a context manager that flushes at its end.
+    """Meters blocks of one process, buffers lines and puts them; a context manager that closes itself.
+
+    Every writer has a folder of its own, `ledger/<writer>-<8 hex digits>/`, so that two of one name
+    never meet. In it, each flush is one object. A block's start is put too (`open/<number>.json`),
+    so that the work of a killed process can still be billed: see `equipoise.costs.ledger_settle`.
+    `closed.json` holds the number of lines of a writer that came to its end.
 
     Args:
         run: whose `ledger/` is written to.
-        config: names the run and its prices; blocks are metered at `cost.training_node`, or
-            `cost.node` where that is unset.
-        writer: this writer's own folder name; no two writers at work may share one.
+        config: names the run and its prices; blocks are metered at `node`.
+        writer: what writes, such as `driver`; a plain file name.
+        node: node type that the blocks run on; default `cost.training_node`, or `cost.node` where that
+            is unset.
         clock: seconds since the epoch.
 
     Raises:
@@ -45,76 +73,111 @@ class LedgerWriter:
     """
 
     def __init__(
-        self, run: RunFolder, config: RunConfig, writer: str, *, clock: Callable[[], float] = time.time
+        self,
+        run: RunFolder,
+        config: RunConfig,
+        writer: str,
+        *,
+        node: str | None = None,
+        clock: Callable[[], float] = ledger_clock.now,
     ) -> None:
         if not _WRITER.fullmatch(writer):
             raise EquipoiseError("not usable as a ledger writer's name", value=writer)
         self.run_id = config.name
         self.book = load_prices(config.cost)
-        self.node = config.cost.training_node or config.cost.node
+        self.node = node or config.cost.training_node or config.cost.node
         self.book.node(self.node)
-        self._run, self._writer, self._clock = run, writer, clock
+        self.name = f"{writer}-{uuid.uuid4().hex[:8]}"
+        self.clock = clock
+        self._run = run
         self._lines: list[LedgerLine] = []
         self._lock = threading.Lock()
-        self._next = self._first_free()
-        self._trying = False
+        self._objects = self._numbers = 0
 
     def add(self, line: LedgerLine) -> None:
-        """Buffer a line."""
+        """Buffer a line under this writer's next number; one that has a number keeps it."""
         with self._lock:
-            self._lines.append(line)
+            self._lines.append(line if line.number is not None else self._numbered(line))
 
     def flush(self) -> None:
         """Put the buffered lines as one object; nothing where there are none.
 
         Raises:
             StorageError: the put failed; the lines stay buffered, and the next flush puts them.
-            RunFolderError: another writer uses the same folder.
         """
         with self._lock:
             if not self._lines:
                 return
-            parts = ("ledger", self._writer, f"{self._next:06d}.jsonl")
-            if not self._trying and self._run.has(*parts):
-                raise RunFolderError(
-                    "another ledger writer uses this folder", where=self._run.path(*parts[:-1])
-                )
             # A put that failed may still have landed; the retry then overwrites its own object.
-            self._trying = True
             content = "".join(line.model_dump_json() + "\n" for line in self._lines)
-            storage.put_bytes(self._run.path(*parts), content.encode())
-            self._lines, self._next, self._trying = [], self._next + 1, False
+            storage.put_bytes(self._path(f"{self._objects:06d}.jsonl"), content.encode())
+            self._lines, self._objects = [], self._objects + 1
+
+    def close(self) -> None:
+        """Flush, and put how many lines there are.
+
+        Raises:
+            StorageError: a put failed.
+        """
+        self.flush()
+        storage.put_json(self._path(CLOSED), {"lines": self._numbers})
 
     @contextlib.contextmanager
     def meter(
-        self, component: str, *, cores: float, charge_class: ChargeClass = "workload", detail: str = ""
-    ) -> Iterator[None]:
-        """Bill the block's wall time on `cores` cores; as overhead where the block raises.
+        self,
+        component: str,
+        *,
+        cores: float,
+        gpus: float = 0.0,
+        charge_class: ChargeClass = "workload",
+        detail: str = "",
+        resource_type: ResourceType = "task",
+        resource_id: str = "",
+    ) -> Iterator[Block]:
+        """Bill the block's time at max(request, usage); as overhead where the block raises.
+
+        The lines are put when the block ends. Where that fails, they wait for the next flush.
 
         Args:
             component: training, search, evaluation, serving or pipeline.
-            cores: cores that the block holds.
+            cores: cores that the block reserves; `gpus` likewise.
             detail: what ran, for people.
+            resource_type: what ran; `resource_id` names it.
+
+        Raises:
+            StorageError: the block's start could not be put; nothing of it has run.
         """
-        start = self._clock()
-        billed: ChargeClass = "overhead"
-        try:
-            yield
-            billed = charge_class
-        finally:
-            self.add(
-                usage_line(
-                    run_id=self.run_id,
-                    component=component,
-                    charge_class=billed,
-                    node=self.node,
-                    book=self.book,
-                    cores=cores,
-                    start=start,
-                    stop=self._clock(),
-                    detail=detail,
-                )
+        start = self.clock()
+
+        def line(billed: ChargeClass, stop: float, used: float | None) -> LedgerLine:
+            return usage_line(
+                run_id=self.run_id,
+                component=component,
+                charge_class=billed,
+                node=self.node,
+                book=self.book,
+                cores=cores,
+                gpus=gpus,
+                start=start,
+                stop=stop,
+                used_core_seconds=used,
+                detail=detail,
+                resource_type=resource_type,
+                resource_id=resource_id,
             )
+
+        number = self._open(line("overhead", start + _RATE_S, None))
+        block, ended = Block(), False
+        try:
+            yield block
+            ended = True
+        finally:
+            own = line(charge_class if ended else "overhead", self.clock(), block.used_core_seconds)
+            first, *others = (block.parts if ended else []) or [own]
+            self.add(first.model_copy(update={"writer": self.name, "number": number}))
+            for other in others:
+                self.add(other)
+            self._try_flush()
 
     def __enter__(self) -> LedgerWriter:
         return self
@@ -122,12 +185,40 @@ class LedgerWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.flush()
+        if kind is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except EquipoiseError as fault:
+            # The block's own fault is the one to tell; the open blocks are billed by the next try.
+            _log.warning("the ledger could not be put: %s", fault)
 
-    def _first_free(self) -> int:
-        names = storage.list_files(self._run.path("ledger", self._writer))
-        taken = [int(match[1]) for match in map(_OBJECT.fullmatch, names) if match]
-        return max(taken, default=-1) + 1
+    def _open(self, rate: LedgerLine) -> int:
+        """Put a block's start; its number, which counts only once that stands."""
+        with self._lock:
+            number = self._numbers
+            opened = self._numbered(rate)
+            try:
+                storage.put_bytes(self._path(OPEN, f"{number}.json"), opened.model_dump_json().encode())
+            except BaseException:
+                self._numbers = number
+                raise
+            return number
+
+    def _try_flush(self) -> None:
+        try:
+            self.flush()
+        except RetryableError as error:
+            _log.warning("%s; the lines wait for the next flush", error)
+
+    def _numbered(self, line: LedgerLine) -> LedgerLine:
+        number = self._numbers
+        self._numbers += 1
+        return line.model_copy(update={"writer": self.name, "number": number})
+
+    def _path(self, *parts: str) -> str:
+        return self._run.path("ledger", self.name, *parts)
 
 
 def read_ledger(run: RunFolder) -> list[LedgerLine]:
@@ -163,17 +254,40 @@ def ledger_usd(lines: Iterable[LedgerLine]) -> dict[str, dict[str, float]]:
     }
 
 
+def parse_line(text: bytes) -> LedgerLine:
+    """One line as it was put.
+
+    Raises:
+        InputError: it is not a ledger line; says which field.
+    """
+    try:
+        return LedgerLine.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        spot = ".".join(map(str, first["loc"]))
+        raise InputError(f"{spot}: {first['msg']}" if spot else first["msg"]) from error
+
+
+def check_line(line: LedgerLine) -> None:
+    """Refuse a line whose figures cannot be.
+
+    Raises:
+        InputError: its times, quantity or cost are not possible, or the cost is not quantity times price.
+    """
+    line_period(line)
+    billed, expected = line.billed_cost_usd, line.quantity * line.effective_unit_price
+    if not (math.isfinite(billed) and billed >= 0):
+        raise InputError("ledger cost is not a finite number of at least 0", value=billed)
+    if not abs(billed - expected) <= COST_FUZZ * max(abs(expected), 1e-12):
+        raise InputError(f"ledger cost is not quantity times price, {expected:.9g}", value=billed)
+
+
 def _read_lines(location: str) -> Iterator[LedgerLine]:
     content = storage.read_bytes(location).removesuffix(b"\n")
     for number, text in enumerate(content.split(b"\n"), start=1):
         try:
-            line = LedgerLine.model_validate_json(text)
-            line_period(line)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            spot = ".".join(map(str, first["loc"]))
-            reason = f"{spot}: {first['msg']}" if spot else first["msg"]
-            raise InputError(f"damaged ledger line: {reason}", where=f"{location}:{number}") from error
+            line = parse_line(text)
+            check_line(line)
         except InputError as error:
             raise InputError(f"damaged ledger line: {error}", where=f"{location}:{number}") from error
         yield line

@@ -1,4 +1,4 @@
-"""Making ledger lines, and reading the time and the cores back out of one."""
+"""Making ledger lines, and reading the time back out of one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import datetime
 import math
 from typing import Literal
 
-from equipoise.costs.price_book import PriceBook, core_second_usd
+from equipoise.costs.lifecycle import HOURS_PER_MONTH
+from equipoise.costs.price_book import PriceBook, core_second_usd, share_of_node
 from equipoise.errors import InputError
 from equipoise.runs.records import LedgerLine
 
 ChargeClass = Literal["workload", "idle", "overhead"]
+ResourceType = Literal["", "node", "task", "trial", "worker", "replica", "artefact", "cache"]
+
+_BYTES_PER_GB = 1e9
 
 
 def usage_line(
@@ -23,35 +27,57 @@ def usage_line(
     cores: float,
     start: float,
     stop: float,
+    memory_gib: float = 0.0,
+    gpus: float = 0.0,
+    used_core_seconds: float | None = None,
     detail: str = "",
+    resource_type: ResourceType = "",
+    resource_id: str = "",
+    requests: int = 0,
 ) -> LedgerLine:
-    """Core-seconds that ran on a node, billed at its price per core.
+    """What ran on a part of a node, billed at max(request, usage) and the node's price per core.
+
+    What is reserved is a share of the node: the largest of its CPU, memory and GPU shares. It is
+    written in core-seconds: as many cores as that share of the node has.
 
     Args:
         component: training, search, evaluation, serving or pipeline.
         node: node type of the price book.
-        cores: cores in use from `start` to `stop`; the mean over the period where it varied.
+        cores: cores reserved from `start` to `stop`; the mean over the period where it varied.
         start: seconds since the epoch; `stop` likewise. A clock set back counts as no time.
+        memory_gib: memory reserved; `gpus` likewise.
+        used_core_seconds: CPU time that was measured; None where it was not.
+        resource_type: what ran; `resource_id` names it.
+        requests: requests answered in the period, of a replica.
 
     Raises:
         ConfigError: the book has no such node.
     """
     price = core_second_usd(book, node)
     begin, end, seconds = _period(start, stop)
+    entry = book.node(node)
+    requested = share_of_node(entry, cores, memory_gib, gpus) * entry.vcpus * seconds
+    quantity = max(requested, used_core_seconds or 0.0)
     return LedgerLine(
         run_id=run_id,
         kind="usage",
         component=component,
         charge_class=charge_class,
         resource=node,
-        quantity=seconds * cores,
+        quantity=quantity,
         unit="core-seconds",
         list_unit_price=price,
         effective_unit_price=price,
-        billed_cost_usd=seconds * cores * price,
+        billed_cost_usd=quantity * price,
         period_start=begin,
         period_end=end,
         detail=detail,
+        resource_type=resource_type,
+        resource_id=resource_id,
+        requested=requested,
+        used=used_core_seconds,
+        basis="usage" if quantity > requested else "request",
+        requests=requests,
     )
 
 
@@ -65,6 +91,7 @@ def node_line(
     stop: float,
     count: int = 1,
     detail: str = "",
+    resource_id: str = "",
 ) -> LedgerLine:
     """What a node was up for, from its own start and stop; apart from the lines of what ran on it.
 
@@ -73,6 +100,7 @@ def node_line(
         node: node type of the price book.
         start: seconds since the epoch; `stop` likewise.
         count: nodes of this type with the same start and stop.
+        resource_id: which node.
 
     Raises:
         ConfigError: the book has no such node.
@@ -93,6 +121,49 @@ def node_line(
         period_start=begin,
         period_end=end,
         detail=detail,
+        resource_type="node",
+        resource_id=resource_id,
+    )
+
+
+def storage_line(
+    *,
+    run_id: str,
+    book: PriceBook,
+    stored_bytes: int,
+    start: float,
+    stop: float,
+    resource_id: str,
+    resource_type: ResourceType = "artefact",
+) -> LedgerLine:
+    """Bytes that were kept from `start` to `stop`, at the price of the book's storage class.
+
+    Args:
+        stored_bytes: size of the artefact over the period.
+        start: seconds since the epoch; `stop` likewise.
+        resource_id: the artefact's path in the run folder.
+        resource_type: `artefact`, or `cache` for what can be computed again.
+    """
+    price = book.storage_usd_per_gb_month
+    begin, end, seconds = _period(start, stop)
+    quantity = stored_bytes / _BYTES_PER_GB * seconds / 3600 / HOURS_PER_MONTH
+    return LedgerLine(
+        run_id=run_id,
+        kind="usage",
+        component="storage",
+        charge_class="workload",
+        resource=book.storage_class,
+        quantity=quantity,
+        unit="GB-months",
+        list_unit_price=price,
+        effective_unit_price=price,
+        billed_cost_usd=quantity * price,
+        period_start=begin,
+        period_end=end,
+        resource_type=resource_type,
+        resource_id=resource_id,
+        requested=quantity,
+        used=quantity,
     )
 
 
@@ -114,6 +185,12 @@ def line_period(line: LedgerLine) -> tuple[datetime.datetime, datetime.datetime]
     if not (math.isfinite(line.quantity) and line.quantity >= 0):
         raise InputError("ledger quantity is not a finite number of at least 0", value=line.quantity)
     return start, stop
+
+
+def iso_time(seconds: float) -> str:
+    """Seconds since the epoch as the ledger writes them: ISO 8601 in UTC, to the microsecond."""
+    moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
+    return moment.isoformat(timespec="microseconds")
 
 
 def _period(start: float, stop: float) -> tuple[str, str, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from equipoise import ray_runtime
 from equipoise.config import RunConfig, load_config
+from equipoise.costs.ledger_reconcile import reconcile, require_reconciled
 from equipoise.errors import InfeasibleError, InterruptedRunError
 from equipoise.observability import progress
 from equipoise.observability.logging import log_to
@@ -30,9 +31,17 @@ def run_file(file: str | Path, out: str | None, display: Display) -> RunFolder:
 def run_pipeline(config: RunConfig, run: RunFolder, display: Display) -> None:
     """Run or resume a run to its end. Nothing is written before everything checkable was checked.
 
+    At the end its ledger must add up to the node-hours.
+
     Raises:
+        ReconcileError: it does not.
         EquipoiseError: with the exit status that its kind stands for; the folder can be resumed.
     """
+    _run_session(config, run, display)
+    require_reconciled(reconcile(run), run.location)
+
+
+def _run_session(config: RunConfig, run: RunFolder, display: Display) -> None:
     display.stage(1, len(_STAGES), _STAGES[0])
     checked = check_run(config, run)
     with open_session(config, run, display) as session:

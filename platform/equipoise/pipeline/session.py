@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-import threading
-import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +15,11 @@ from filelock import FileLock, Timeout
 from equipoise import __version__, hardware
 from equipoise.config import RunConfig
 from equipoise.costs.ledger import LedgerWriter
-from equipoise.costs.ledger_lines import node_line
 from equipoise.costs.price_book import PriceBook, load_prices
 from equipoise.errors import RunFolderError
 from equipoise.pipeline.display import Display
+from equipoise.pipeline.metered_node import metered_node
 from equipoise.runs import RunFolder
-
-_HEARTBEAT_S = 20.0
 
 
 @dataclass
@@ -75,11 +70,7 @@ def open_session(config: RunConfig, run: RunFolder, display: Display) -> Iterato
         _sweep(root)
         node = config.cost.training_node or config.cost.node
         cores = len(hardware.usable_cores())
-        writer = f"driver-{uuid.uuid4().hex[:8]}"
-        with (
-            _node_clock(run, config, prices, node),
-            LedgerWriter(run, config, writer) as ledger,
-        ):
+        with metered_node(run, config, node, "pipeline"), LedgerWriter(run, config, "driver") as ledger:
             yield Session(config, run, display, prices, ledger, _revision(), cores)
     finally:
         lock.release()
@@ -102,36 +93,6 @@ def _changeable(run: RunFolder) -> set[str]:
     if not (run.has("choice.json") and run.read("choice.json")["feasible"]):
         found.add("constraints")
     return found
-
-
-@contextlib.contextmanager
-def _node_clock(run: RunFolder, config: RunConfig, prices: PriceBook, node: str) -> Iterator[None]:
-    """Put a node line every 20 seconds, so that a killed run loses no more than that."""
-    stop = threading.Event()
-    writer = LedgerWriter(run, config, f"node-{uuid.uuid4().hex[:8]}")
-
-    def beat() -> None:
-        start = time.time()
-        while True:
-            stopped = stop.wait(_HEARTBEAT_S)
-            now = time.time()
-            writer.add(
-                node_line(
-                    run_id=config.name, component="pipeline", node=node, book=prices, start=start, stop=now
-                )
-            )
-            writer.flush()
-            start = now
-            if stopped:
-                return
-
-    thread = threading.Thread(target=beat, name="node-clock", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(timeout=30)
 
 
 def _revision() -> str:

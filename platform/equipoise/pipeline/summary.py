@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from equipoise.costs.ledger import ledger_usd, read_ledger
+from equipoise.costs.ledger_reconcile import reconcile
 from equipoise.errors import RunFolderError
 from equipoise.runs import Candidate, RunFolder
 
@@ -34,7 +35,25 @@ def summarize(run: RunFolder) -> dict[str, Any]:
         "served": {k: v for k, v in served.items() if k != "differing_rows"} if served else None,
         "ledger_usd": sum(usd["component"].values()),
         "ledger_usd_by_component": usd["component"],
-        "elapsed_s": sum(line.quantity for line in lines if line.kind == "node"),
+        "ledger_usd_by_class": usd["charge_class"],
+        "ledger": _ledger(run),
+        "elapsed_s": sum(
+            line.quantity for line in lines if line.kind == "node" and line.component == "pipeline"
+        ),
+    }
+
+
+def _ledger(run: RunFolder) -> dict[str, Any]:
+    """Whether the lines add up to the node-hours, and by how much they are off."""
+    found = reconcile(run)
+    nodes = sum(period.node_hours for period in found.periods)
+    off = sum(period.missing_hours + period.excess_hours for period in found.periods)
+    return {
+        "reconciles": found.reconciles,
+        "node_hours": nodes,
+        "idle_share": sum(period.idle_hours for period in found.periods) / nodes if nodes else None,
+        "difference": off / nodes if nodes else None,
+        "lines": found.lines,
     }
 
 

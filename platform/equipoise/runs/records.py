@@ -174,3 +174,17 @@ class LedgerLine(Record):
     """ISO 8601, UTC."""
     period_end: str
     detail: str = ""
+    resource_type: Literal["", "node", "task", "trial", "worker", "replica", "artefact", "cache"] = ""
+    resource_id: str = ""
+    """Which node, task, worker, replica or artefact."""
+    requested: float | None = None
+    """Reserved, in `unit`; None where the line is older than this column."""
+    used: float | None = None
+    """Measured, in `unit`; None where it was not measured."""
+    basis: Literal["request", "usage"] = "request"
+    """Which of the two is the larger one, and so the quantity (OpenCost's max(request, usage))."""
+    requests: int = 0
+    """Requests answered in the period, of a replica."""
+    writer: str = ""
+    number: int | None = None
+    """Its place among its writer's lines, from 0: a gap is a lost line, a repeat a doubled one."""

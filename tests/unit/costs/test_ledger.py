@@ -14,8 +14,8 @@ import pytest
 from equipoise import storage
 from equipoise.config import RunConfig
 from equipoise.costs.ledger import LedgerWriter, ledger_usd, read_ledger
-from equipoise.costs.ledger_lines import node_line
-from equipoise.errors import EquipoiseError, InputError, RunFolderError, StorageError
+from equipoise.costs.ledger_lines import node_line, usage_line
+from equipoise.errors import EquipoiseError, InputError, StorageError
 from equipoise.runs import RunFolder
 
 Writer = Callable[[str], LedgerWriter]
@@ -38,21 +38,68 @@ def test_metered_lines_come_back_as_written(writer: Writer, run: RunFolder, cloc
     assert (evaluated.charge_class, evaluated.quantity) == ("overhead", 0.25)
 
 
-def test_each_flush_is_an_object_and_a_restart_goes_on(writer: Writer, run: RunFolder) -> None:
-    ledger = writer("a")
-    for _ in range(2):
-        with ledger.meter("search", cores=1):
-            pass
-        ledger.flush()
-    ledger.flush()
-    with writer("a") as again, again.meter("search", cores=1):
-        pass
-    with writer("b") as other, other.meter("search", cores=1):
-        pass
-
+def objects(run: RunFolder) -> list[str]:
+    """Locations of the ledger's objects of lines."""
     names = storage.list_files(run.path("ledger"))
-    assert names == ["a/000000.jsonl", "a/000001.jsonl", "a/000002.jsonl", "b/000000.jsonl"]
-    assert len(read_ledger(run)) == 4
+    return [run.path("ledger", name) for name in names if name.endswith(".jsonl")]
+
+
+def test_each_block_and_each_flush_is_an_object(writer: Writer, run: RunFolder) -> None:
+    ledger = writer("a")
+    with ledger:
+        for _ in range(2):
+            with ledger.meter("search", cores=1):
+                pass
+        ledger.flush()
+
+    folder = f"ledger/{ledger.name}"
+    assert objects(run) == [run.path(folder, name) for name in ("000000.jsonl", "000001.jsonl")]
+    assert run.read(folder, "closed.json") == {"lines": 2}
+    assert [(line.writer, line.number) for line in read_ledger(run)] == [(ledger.name, 0), (ledger.name, 1)]
+
+
+def test_a_block_is_billed_by_the_larger_of_request_and_usage(
+    writer: Writer, run: RunFolder, clock: Any
+) -> None:
+    with writer("a") as ledger:
+        for used in (None, 15.0, 45.0):
+            with ledger.meter("search", cores=2) as block:
+                clock.advance(10)
+                block.used_core_seconds = used
+    found = [(line.quantity, line.requested, line.used, line.basis) for line in read_ledger(run)]
+
+    assert found == [(20, 20, None, "request"), (20, 20, 15, "request"), (45, 20, 45, "usage")]
+
+
+def test_memory_and_gpus_take_their_share_of_the_node(writer: Writer) -> None:
+    book = writer("a").book
+    options: dict[str, Any] = {
+        "run_id": "r", "component": "serving", "charge_class": "workload", "node": "aws/c7i.large",
+        "book": book, "start": 0, "stop": 10,
+    }  # fmt: skip
+
+    # 3 of 4 GiB are three quarters of the node, as 1.5 of its 2 cores are.
+    assert usage_line(cores=1, memory_gib=3, **options).quantity == 15
+    assert usage_line(cores=1, memory_gib=1, **options).quantity == 10
+
+
+def test_parts_take_the_place_of_their_block(writer: Writer, run: RunFolder, clock: Any) -> None:
+    with writer("a") as ledger:
+        with ledger.meter("training", cores=2) as block:
+            clock.advance(10)
+            block.parts = [
+                usage_line(
+                    run_id="tiny", component="training", charge_class="workload", node=ledger.node,
+                    book=ledger.book, cores=1, start=clock.now - 10, stop=clock.now, resource_id=str(worker),
+                )
+                for worker in range(2)
+            ]  # fmt: skip
+        with ledger.meter("search", cores=1):
+            clock.advance(1)
+
+    assert [(line.number, line.resource_id, line.quantity) for line in read_ledger(run)] == [
+        (0, "0", 10), (1, "1", 10), (2, "", 1),
+    ]  # fmt: skip
 
 
 def test_no_ledger_is_no_lines(run: RunFolder) -> None:
@@ -85,16 +132,15 @@ def test_a_writers_name_stays_in_the_ledger(writer: Writer, name: str) -> None:
         writer(name)
 
 
-def test_two_writers_on_one_folder_are_noticed(writer: Writer, run: RunFolder) -> None:
+def test_two_writers_of_one_name_lose_no_line(writer: Writer, run: RunFolder) -> None:
     first, second = writer("a"), writer("a")
-    for ledger in (first, second):
-        with ledger.meter("search", cores=1):
-            pass
-    first.flush()
+    with first, second, first.meter("search", cores=1), second.meter("training", cores=1):
+        pass
 
-    with pytest.raises(RunFolderError, match="another ledger writer"):
-        second.flush()
-    assert len(read_ledger(run)) == 1
+    assert {(line.writer, line.component) for line in read_ledger(run)} == {
+        (first.name, "search"),
+        (second.name, "training"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -114,11 +160,17 @@ def test_two_writers_on_one_folder_are_noticed(writer: Writer, run: RunFolder) -
 def test_a_damaged_line_is_named(
     writer: Writer, run: RunFolder, clock: Any, damage: Callable[[str], str], message: str
 ) -> None:
-    with writer("a") as ledger:
-        for _ in range(3):
-            with ledger.meter("search", cores=1):
-                clock.advance(10)
-    path = pathlib.Path(run.path("ledger", "a", "000000.jsonl"))
+    ledger = writer("a")
+    for _ in range(3):
+        clock.advance(10)
+        ledger.add(
+            usage_line(
+                run_id="tiny", component="search", charge_class="workload", node=ledger.node,
+                book=ledger.book, cores=1, start=clock.now - 10, stop=clock.now,
+            )
+        )  # fmt: skip
+    ledger.flush()
+    path = pathlib.Path(*objects(run))
     damaged = damage(path.read_text())
     assert damaged != path.read_text()
     path.write_text(damaged)
@@ -187,7 +239,7 @@ def test_a_killed_writer_leaves_whole_objects(run: RunFolder, config: RunConfig)
     lines = read_ledger(run)
 
     assert len(lines) >= 250
-    assert len(lines) % 50 == 0
+    assert {line.number for line in lines} == set(range(len(lines)))
 
 
 @pytest.fixture
@@ -209,20 +261,20 @@ def test_a_full_disk_keeps_the_lines_for_another_try(tiny_disk: pathlib.Path, co
     ledger = LedgerWriter(run, config, "a")
     with ledger.meter("search", cores=1):
         pass
-    ledger.flush()
     filler = tiny_disk / "filler"
-    with pytest.raises(OSError, match="No space"):
+    with ledger.meter("search", cores=1, detail="x" * 5000), pytest.raises(OSError, match="No space"):
         filler.write_bytes(b"x" * 100_000)
-    with ledger.meter("search", cores=1, detail="x" * 5000):
-        pass
 
+    with pytest.raises(StorageError, match="disk is full"), ledger.meter("search", cores=1):
+        pytest.fail("a block ran whose start is not on record")
     with pytest.raises(StorageError, match="disk is full"):
-        ledger.flush()
+        ledger.close()
     assert len(read_ledger(run)) == 1
 
     filler.unlink()
-    ledger.flush()
-    assert len(read_ledger(run)) == 2
+    ledger.close()
+    assert [line.number for line in read_ledger(run)] == [0, 1]
+    assert run.read("ledger", ledger.name, "closed.json") == {"lines": 2}
 
 
 def test_a_failed_put_is_tried_again(writer: Writer, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,8 +286,7 @@ def test_a_failed_put_is_tried_again(writer: Writer, run: RunFolder, monkeypatch
 
     ledger = writer("a")
     with ledger.meter("search", cores=1):
-        pass
-    monkeypatch.setattr(storage, "put_bytes", land_and_fail)
+        monkeypatch.setattr(storage, "put_bytes", land_and_fail)
     with pytest.raises(StorageError):
         ledger.flush()
     monkeypatch.setattr(storage, "put_bytes", put)

@@ -7,6 +7,7 @@ import pytest
 
 from equipoise.config import RunConfig
 from equipoise.costs.ledger import read_ledger
+from equipoise.costs.ledger_reconcile import reconcile
 from equipoise.errors import ConfigError, RunFolderError
 from equipoise.pipeline.display import Silent
 from equipoise.pipeline.session import open_session
@@ -29,9 +30,9 @@ def test_a_session_binds_the_folder_and_meters_the_node(run: RunFolder, run_conf
         with session.ledger.meter("training", cores=session.cores):
             pass
     lines = read_ledger(run)
-    assert sorted(line.kind for line in lines) == ["node", "usage"]
-    node = next(line for line in lines if line.kind == "node")
-    usage = next(line for line in lines if line.kind == "usage")
+    by_class = {line.kind if line.kind == "node" else line.charge_class: line for line in lines}
+    assert by_class.keys() == {"node", "workload", "idle"}
+    node, usage = by_class["node"], by_class["workload"]
     assert node.period_start <= usage.period_start <= usage.period_end <= node.period_end
 
 
@@ -92,4 +93,7 @@ def test_a_session_that_fails_lets_go_of_the_folder(run: RunFolder, run_config: 
         raise ConfigError("wrong")
     with open_session(run_config(), run, Silent()):
         pass
-    assert [line.kind for line in read_ledger(run)] == ["node", "node"]
+    lines = read_ledger(run)
+    assert sum(line.kind == "node" for line in lines) == 2
+    assert {line.charge_class for line in lines if line.kind == "usage"} == {"idle"}
+    assert reconcile(run).reconciles

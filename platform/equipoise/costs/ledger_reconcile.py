@@ -1,0 +1,312 @@
+"""Whether the ledger's lines add up to what the nodes were up for."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equipoise.costs.idle import Segments
+from equipoise.costs.ledger_lines import iso_time
+from equipoise.costs.ledger_settle import dollar_segments, is_compute, is_node, open_blocks, settled_nodes
+from equipoise.costs.ledger_table import Fault, LedgerTable, read_table
+from equipoise.errors import ReconcileError
+from equipoise.runs.folder import RunFolder
+
+TOLERANCE = 0.001
+"""Missing and excess node-hours together, as a share of the period's node-hours."""
+HOUR_S = 3600
+
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class PeriodCheck:
+    """One node type in one period: node-hours by the nodes, and by the lines.
+
+    `node_hours + shared_hours = busy_hours + idle_hours + missing_hours - excess_hours` holds up to
+    rounding. Shared is what lines used beyond their own reservation out of another's. Unsettled is
+    time of nodes whose books are still open: what nobody claims of it is neither idle nor missing.
+    """
+
+    resource: str
+    period_start: str
+    period_end: str
+    node_hours: float
+    busy_hours: float
+    idle_hours: float
+    missing_hours: float
+    excess_hours: float
+    shared_hours: float
+    unsettled_hours: float
+    node_usd: float
+    billed_usd: float
+
+    @property
+    def difference(self) -> float:
+        """Missing and excess, as a share of the node-hours; infinite where no node was up."""
+        off = self.missing_hours + self.excess_hours
+        return off / self.node_hours if self.node_hours > 0 else math.inf if off > 0 else 0.0
+
+    def within(self, tolerance: float) -> bool:
+        """Whether the difference is tolerated."""
+        return bool(self.difference <= tolerance)
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What `equipoise ledger reconcile` found."""
+
+    lines: int
+    tolerance: float
+    periods: list[PeriodCheck]
+    faults: list[Fault]
+    """Lines that are damaged, lost, doubled, or overlap one of the same artefact."""
+    open_blocks: int
+    """Blocks that have begun and not ended: the run is at work, or was killed and not run again."""
+
+    @property
+    def mismatches(self) -> list[PeriodCheck]:
+        """Periods beyond the tolerance, the worst first."""
+        beyond = [period for period in self.periods if not period.within(self.tolerance)]
+        return sorted(beyond, key=lambda period: -period.difference)
+
+    @property
+    def reconciles(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.faults or self.mismatches)
+
+
+def reconcile(
+    run: RunFolder,
+    *,
+    since: float = -math.inf,
+    until: float = math.inf,
+    period_s: int = HOUR_S,
+    tolerance: float = TOLERANCE,
+) -> Reconciliation:
+    """Hold the lines of each period and node type against the node-hours of that period.
+
+    Args:
+        since: seconds since the epoch; what lies before is left out. `until` likewise.
+        period_s: length of a period; periods begin at whole multiples of it, in UTC.
+        tolerance: share of the node-hours that may be missing or in excess.
+
+    Raises:
+        StorageError: the ledger cannot be read.
+    """
+    table = read_table(run)
+    opened = {(block.writer, block.number) for block in open_blocks(run, table)}
+    faults = [
+        *table.faults,
+        *_identity_faults(table, opened),
+        *_instant_faults(table),
+        *_overlap_faults(table),
+    ]
+    window = _microseconds(since), _microseconds(until)
+    settled = settled_nodes(table)
+    return Reconciliation(
+        lines=len(table),
+        tolerance=tolerance,
+        periods=list(_periods(table, settled, period_s, window)),
+        faults=faults,
+        open_blocks=len(opened),
+    )
+
+
+def require_reconciled(found: Reconciliation, where: str) -> None:
+    """Raise unless everything adds up.
+
+    Raises:
+        ReconcileError: names the worst period and its resource, or the first fault.
+    """
+    if found.reconciles:
+        return
+    several = len(found.mismatches) + len(found.faults)
+    more = f" (and {several - 1} more)" if several > 1 else ""
+    remedy = "`equipoise ledger reconcile RUN --json` lists everything"
+    if found.mismatches:
+        worst = found.mismatches[0]
+        raise ReconcileError(f"{describe_mismatch(worst)}{more}", where=where, remedy=remedy)
+    fault = found.faults[0]
+    raise ReconcileError(f"{fault.what}{more}", where=fault.where, remedy=remedy)
+
+
+def describe_mismatch(period: PeriodCheck) -> str:
+    """One sentence on a period that does not add up."""
+    share = "no node was up" if math.isinf(period.difference) else f"{period.difference:.2%} off"
+    return (
+        f"{period.resource} from {period.period_start[:16]}Z to {period.period_end[:16]}Z: {share}; lines "
+        f"claim {period.missing_hours:.4g} node-hours too few and {period.excess_hours:.4g} too many "
+        f"of {period.node_hours:.4g}"
+    )
+
+
+def _periods(
+    table: LedgerTable, settled: set[str], period_s: int, window: tuple[int, int]
+) -> Iterator[PeriodCheck]:
+    length = period_s * 1_000_000
+    for resource in sorted(table.values["resource"]):
+        of_type = table.is_text("resource", resource) & (is_node(table) | is_compute(table))
+        if not of_type.any():
+            continue
+        first, last = int(table.start[of_type].min()), int(table.stop[of_type].max())
+        cuts = np.arange(first // length * length, last + length, length, dtype=np.int64)
+        bounds = [moment for moment in window if first < moment < last]
+        cuts = np.concatenate([cuts, np.array(bounds, dtype=np.int64)])
+        nodes = of_type & is_node(table)
+        idle = of_type & table.is_text("charge_class", "idle") & ~nodes
+        own_settled = np.isin(
+            table.texts["resource_id"],
+            [code for code, name in enumerate(table.values["resource_id"]) if name in settled],
+        )
+        # The same cuts for each part, so that all parts have the same segments.
+        every = np.concatenate([cuts, table.start[of_type], table.stop[of_type]])
+        whole = dollar_segments(table, of_type, every)
+        counted = dollar_segments(table, idle, every)
+        open_nodes = dollar_segments(table, nodes & ~own_settled, every)
+        seconds = table.numbers["quantity"][nodes].sum()
+        usd_per_second = table.numbers["billed_cost_usd"][nodes].sum() / seconds if seconds else math.nan
+        inside = (whole.start >= window[0]) & (whole.stop <= window[1])
+        yield from _by_period(resource, whole, counted, open_nodes, usd_per_second, inside, length)
+
+
+def _by_period(
+    resource: str,
+    whole: Segments,
+    counted: Segments,
+    open_nodes: Segments,
+    usd_per_second: float,
+    inside: NDArray[np.bool_],
+    length: int,
+) -> Iterator[PeriodCheck]:
+    """Add up the segments of each period. The three share their cuts, and so their segments."""
+    seconds = whole.seconds * inside
+    unclaimed = np.minimum(whole.idle, open_nodes.offered)
+    columns = {
+        "node": whole.offered,
+        "busy": whole.used - counted.used,
+        "idle": counted.used + unclaimed,
+        "missing": whole.idle - unclaimed,
+        "excess": whole.excess,
+        "shared": whole.shared,
+        "unsettled": open_nodes.offered,
+        "billed": whole.used,
+    }
+    number = whole.start // length
+    base = int(number.min())
+    usd = {name: np.bincount(number - base, weights=column * seconds) for name, column in columns.items()}
+    occurring = np.bincount(number - base, weights=seconds * ((whole.offered > 0) | (whole.used > 0)))
+    # Where no node was ever up there is no price of an hour; the lines' dollars stand for hours then.
+    hour = usd_per_second * 3600 if math.isfinite(usd_per_second) else 1.0
+    for place in np.flatnonzero(occurring > 0).tolist():
+        begin = (base + place) * length / 1e6
+        hours = {name: float(total[place]) / hour for name, total in usd.items()}
+        yield PeriodCheck(
+            resource=resource,
+            period_start=iso_time(begin),
+            period_end=iso_time(begin + length / 1e6),
+            node_hours=hours["node"],
+            busy_hours=hours["busy"],
+            idle_hours=hours["idle"],
+            missing_hours=_rounded(hours["missing"], hours["node"]),
+            excess_hours=_rounded(hours["excess"], hours["node"]),
+            shared_hours=_rounded(hours["shared"], hours["node"]),
+            unsettled_hours=hours["unsettled"],
+            node_usd=float(usd["node"][place]),
+            billed_usd=float(usd["billed"][place]),
+        )
+
+
+def _identity_faults(table: LedgerTable, opened: Collection[tuple[str, int | None]]) -> Iterator[Fault]:
+    """Lines that are there twice, and numbers that no line has."""
+    numbered = np.flatnonzero(table.number >= 0)
+    order = numbered[np.lexsort((table.number[numbered], table.texts["writer"][numbered]))]
+    writers, numbers = table.texts["writer"][order], table.number[order]
+    same_writer = np.append(False, writers[1:] == writers[:-1]) if len(order) else np.zeros(0, bool)
+    step = np.append(0, np.diff(numbers)) if len(order) else np.zeros(0, np.int64)
+    for place in np.flatnonzero(same_writer & (step == 0)).tolist():
+        line = int(order[place])
+        yield Fault(_spot(table, line), f"line {numbers[place]} is there twice")
+    for place in np.flatnonzero(same_writer & (step > 1)).tolist():
+        before = int(order[place - 1])
+        yield from _lost(table, before, int(numbers[place - 1]) + 1, int(numbers[place]), opened)
+    starts = np.flatnonzero(~same_writer)
+    ends = np.append(starts[1:], len(order)) - 1 if len(starts) else starts
+    seen: set[str] = set()
+    for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
+        name = table.text("writer", int(order[first]))
+        seen.add(name)
+        yield from _lost(table, int(order[first]), 0, int(numbers[first]), opened)
+        expected = table.closed.get(name, int(numbers[last]) + 1)
+        yield from _lost(table, int(order[last]), int(numbers[last]) + 1, expected, opened)
+    for name, count in sorted(table.closed.items()):
+        if count and name not in seen:
+            yield Fault(f"ledger/{name}", f"all of its {count} lines are lost")
+
+
+def _lost(
+    table: LedgerTable, near: int, first: int, stop: int, opened: Collection[tuple[str, int | None]]
+) -> Iterator[Fault]:
+    """Numbers from `first` up to `stop` that no line has; blocks that are still open are no loss."""
+    name = table.text("writer", near)
+    lost = [n for n in range(first, stop) if name in table.closed or (name, n) not in opened]
+    if lost:
+        noun = f"line {lost[0]} is" if len(lost) == 1 else f"lines {lost[0]} to {lost[-1]} are"
+        yield Fault(_spot(table, near), f"{noun} lost; a line beside it is of this period and resource")
+
+
+def _instant_faults(table: LedgerTable) -> Iterator[Fault]:
+    """Work in no time at all: none of it can have run."""
+    sudden = is_compute(table) & (table.stop == table.start) & (table.numbers["quantity"] > 0)
+    for line in np.flatnonzero(sudden).tolist():
+        yield Fault(_spot(table, line), f"{table.numbers['quantity'][line]:g} core-seconds in no time")
+
+
+def _overlap_faults(table: LedgerTable) -> Iterator[Fault]:
+    """One artefact cannot be kept twice at a time."""
+    stored = np.flatnonzero(table.is_text("unit", "GB-months"))
+    order = stored[np.lexsort((table.start[stored], table.texts["resource_id"][stored]))]
+    ids, start, stop = table.texts["resource_id"][order], table.start[order], table.stop[order]
+    for place in np.flatnonzero((ids[1:] == ids[:-1]) & (start[1:] < stop[:-1])).tolist():
+        line = int(order[place + 1])
+        artefact = table.text("resource_id", line)
+        yield Fault(_spot(table, line), f"{artefact} is billed twice for the same time")
+
+
+def _spot(table: LedgerTable, line: int) -> str:
+    """A line's writer, resource and period."""
+    begin, end = iso_time(table.start[line] / 1e6), iso_time(table.stop[line] / 1e6)
+    writer = table.text("writer", line) or "ledger"
+    return f"{writer}, {table.text('resource', line)} from {begin} to {end}"
+
+
+def _microseconds(seconds: float) -> int:
+    limit = np.iinfo(np.int64)
+    if math.isinf(seconds):
+        return int(limit.max if seconds > 0 else limit.min)
+    return round(seconds * 1e6)
+
+
+def _rounded(hours: float, node_hours: float) -> float:
+    """Zero where nothing but rounding is left."""
+    return hours if hours > 1e-9 * max(node_hours, 1e-12) else 0.0
+
+
+def period_seconds(name: str) -> int:
+    """Length of a named period.
+
+    Raises:
+        KeyError: neither hour nor day.
+    """
+    return {"hour": HOUR_S, "day": 24 * HOUR_S}[name]
+
+
+def parse_moment(text: str) -> float:
+    """ISO 8601 as seconds since the epoch; UTC where no offset is given."""
+    moment = datetime.datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()

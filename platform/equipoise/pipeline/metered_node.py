@@ -1,0 +1,103 @@
+"""The node that a process runs on, metered from start to stop, and settled when it is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+
+from equipoise.config import RunConfig
+from equipoise.costs.ledger import LedgerWriter
+from equipoise.costs.ledger_lines import node_line
+from equipoise.costs.ledger_settle import settle
+from equipoise.errors import EquipoiseError, RetryableError
+from equipoise.pipeline.stored import stored_lines
+from equipoise.runs import RunFolder
+
+HEARTBEAT_S = 20.0
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def metered_node(run: RunFolder, config: RunConfig, node: str, component: str) -> Iterator[None]:
+    """Put a node line every 20 seconds, so that a killed process loses no more than that.
+
+    At the end, what the run folder stores and what nobody used of the node become lines too.
+
+    Args:
+        run: whose ledger.
+        node: node type of the price book.
+        component: whom the node is up for: `pipeline`, or `serving`.
+
+    Raises:
+        StorageError: the ledger cannot be written.
+    """
+    writer = LedgerWriter(run, config, "node", node=node)
+    clock = _NodeClock(writer, component)
+    clock.start()
+    try:
+        yield
+    except BaseException:
+        # The block's own fault is the one to tell; what cannot be put now is settled by the next try.
+        try:
+            _close(clock, run, config, node)
+        except EquipoiseError as fault:
+            _log.warning("the ledger could not be put: %s", fault)
+        raise
+    _close(clock, run, config, node)
+
+
+def _close(clock: _NodeClock, run: RunFolder, config: RunConfig, node: str) -> None:
+    clock.stop()
+    with LedgerWriter(run, config, "settle", node=node) as writer:
+        for line in stored_lines(run, writer):
+            writer.add(line)
+        settle(run, writer, ended=[clock.name])
+
+
+class _NodeClock:
+    def __init__(self, writer: LedgerWriter, component: str) -> None:
+        self.name = writer.name
+        self._writer, self._component = writer, component
+        self._since = writer.clock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="node-clock", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Put the last line.
+
+        Raises:
+            StorageError: it, or one before it, cannot be put.
+        """
+        self._stopping.set()
+        self._thread.join(timeout=30)
+        self._add()
+        self._writer.close()
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(HEARTBEAT_S):
+            self._add()
+            try:
+                self._writer.flush()
+            except RetryableError as error:
+                _log.warning("%s; the lines wait for the next flush", error)
+
+    def _add(self) -> None:
+        now = self._writer.clock()
+        self._writer.add(
+            node_line(
+                run_id=self._writer.run_id,
+                component=self._component,
+                node=self._writer.node,
+                book=self._writer.book,
+                start=self._since,
+                stop=now,
+                resource_id=self.name,
+            )
+        )
+        self._since = now

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from equipoise.cli.main import app
+from equipoise.config import RunConfig, validate_config
+from equipoise.costs.ledger import LedgerWriter
+from equipoise.errors import ConfigError, ReconcileError, RunFolderError
+from equipoise.pipeline.metered_node import metered_node
+from equipoise.runs import RunFolder
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    values = {"name": "tiny", "data": {"train": "a.csv", "test": "b.csv"}, "model": {"teacher": "sample://x"}}
+    return validate_config(RunConfig, values, where="test")
+
+
+@pytest.fixture
+def metered(tmp_path: Path, config: RunConfig) -> RunFolder:
+    """A run folder in which a node was up and one block ran on it."""
+    run = RunFolder(tmp_path / "run")
+    (tmp_path / "run" / "models" / "abc").mkdir(parents=True)
+    (tmp_path / "run" / "models" / "abc" / "model.onnx").write_bytes(b"x" * 1000)
+    with (
+        metered_node(run, config, "aws/c7i.large", "pipeline"),
+        LedgerWriter(run, config, "driver") as ledger,
+        ledger.meter("search", cores=1, detail="judge"),
+    ):
+        pass
+    return run
+
+
+def call(*arguments: str) -> str:
+    found = CliRunner().invoke(app, ["ledger", *arguments], catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def test_show_sums_by_a_column(metered: RunFolder) -> None:
+    found = json.loads(call("show", metered.location, "--json"))
+
+    groups = {group["name"]: group for group in found["groups"]}
+    assert groups.keys() == {"search", "pipeline", "storage"}
+    assert groups["storage"]["unit"] == "GB-months"
+    assert found["billed_usd"] == pytest.approx(sum(group["billed_usd"] for group in groups.values()))
+    assert found["faults"] == []
+    text = call("show", metered.location, "--by", "charge_class")
+    assert "idle" in text
+    assert "workload" in text
+
+
+def test_show_prints_the_lines_themselves(metered: RunFolder) -> None:
+    lines = [json.loads(text) for text in call("show", metered.location, "--lines").splitlines()]
+
+    assert sorted((line["kind"], line["charge_class"]) for line in lines if line["unit"] != "GB-months")[
+        0
+    ] == (
+        "node",
+        "workload",
+    )
+    assert "judge" in {line["detail"] for line in lines}
+
+
+def test_reconcile_says_that_it_adds_up(metered: RunFolder) -> None:
+    assert "reconcile within 0.10%" in call("reconcile", metered.location)
+    found = json.loads(call("reconcile", metered.location, "--json", "--by", "day"))
+    assert found["reconciles"]
+    assert {period["resource"] for period in found["periods"]} == {"aws/c7i.large"}
+
+
+def test_a_lost_line_ends_with_5_and_prints_what_it_knows(metered: RunFolder) -> None:
+    next(Path(metered.location, "ledger").glob("driver-*/000000.jsonl")).unlink()
+
+    with pytest.raises(ReconcileError, match=r"aws/c7i\.large from .*% off") as caught:
+        CliRunner().invoke(app, ["ledger", "reconcile", metered.location], catch_exceptions=False)
+    assert caught.value.exit_status == 5
+
+
+def test_bad_input_is_named(metered: RunFolder, tmp_path: Path) -> None:
+    runner = CliRunner()
+    with pytest.raises(ConfigError, match=r"--from: is no ISO 8601 time \(got 'yesterday'\)"):
+        runner.invoke(
+            app, ["ledger", "reconcile", metered.location, "--from", "yesterday"], catch_exceptions=False
+        )
+    with pytest.raises(RunFolderError, match="holds no ledger"):
+        runner.invoke(app, ["ledger", "show", str(tmp_path / "none")], catch_exceptions=False)
