@@ -30,6 +30,12 @@ def pin_to(cores: list[int]) -> None:
             os.sched_setaffinity(int(thread.name), cores)
 
 
+def has_cpu_quota() -> bool:
+    """Whether this container is held to CPU time rather than to cores, which it then shares with others."""
+    limit = Path("/sys/fs/cgroup/cpu.max")
+    return limit.is_file() and not limit.read_text().startswith("max")
+
+
 @lru_cache(maxsize=1)
 def describe_hardware() -> dict[str, Any]:
     """CPU model and flags, cores, memory, GPUs, system, library versions; all JSON."""

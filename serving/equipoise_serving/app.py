@@ -25,7 +25,9 @@ class ApplicationArgs(Section):
     model_name: str | None = Field(
         None, description="Name in paths, answers, metrics; default: the bundle's."
     )
-    num_cpus: float = Field(1, gt=0, description="Cores that Ray reserves for each replica.")
+    num_cpus: float | None = Field(
+        None, gt=0, description="Cores that Ray reserves for each replica; default: cores_per_replica."
+    )
     serving: ServingConfig = ServingConfig()
 
 
@@ -62,7 +64,12 @@ def _waiting_app() -> Application:
 
 
 def build_app(
-    bundle_folder: str, serving: ServingConfig, *, model_name: str, num_cpus: float = 1.0
+    bundle_folder: str,
+    serving: ServingConfig,
+    *,
+    model_name: str,
+    num_cpus: float | None = None,
+    usd_per_core_second: float | None = None,
 ) -> Application:
     """An application of `serving.replicas` replicas of one bundle.
 
@@ -70,11 +77,13 @@ def build_app(
         bundle_folder: absolute path or URI of the bundle, readable on every node.
         serving: replicas, batching, limits.
         model_name: name in paths, answers and metrics.
-        num_cpus: cores that Ray reserves for each replica.
+        num_cpus: cores that Ray reserves for each replica; default: those that it is pinned to.
+        usd_per_core_second: price of a core, for the dollars that each answer states.
     """
     # Serve reads its flags from the environment when it is imported: not before Ray was started.
     from ray import serve
 
+    from equipoise_serving import ingress
     from equipoise_serving.replica import Replica
 
     # A bare ASGI application is the leanest ingress: the replica's own server calls it directly.
@@ -82,8 +91,13 @@ def build_app(
         name="Replica",
         num_replicas=serving.replicas,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
-        ray_actor_options={"num_cpus": num_cpus},
+        ray_actor_options={
+            "num_cpus": serving.cores_per_replica if num_cpus is None else num_cpus,
+            "runtime_env": {"env_vars": {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ingress.IMPORT_PATH}},
+        },
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )
-    application: Application = deploy(serve.ingress()(Replica)).bind(bundle_folder, model_name, serving)
+    application: Application = deploy(serve.ingress()(Replica)).bind(
+        bundle_folder, model_name, serving, usd_per_core_second
+    )
     return application

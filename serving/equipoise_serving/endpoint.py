@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from equipoise.bundle import open_bundle
 from equipoise.config.serving import ServingConfig
-from equipoise.errors import ServiceError
+from equipoise.errors import ConfigError, ServiceError
+from equipoise_serving.api_keys import read_keys
 from equipoise_serving.app import build_app
 from equipoise_serving.front import start_front
 
@@ -32,7 +33,7 @@ def deploy(
     *,
     model_name: str,
     app_name: str = "equipoise",
-    num_cpus: float = 1.0,
+    usd_per_core_second: float | None = None,
     timeout_s: float = 180,
 ) -> str:
     """Serve a bundle and wait until it answers.
@@ -44,7 +45,7 @@ def deploy(
         serving: host, port, replicas, batching, limits.
         model_name: name in paths, answers and metrics.
         app_name: name of the Serve application.
-        num_cpus: cores that Ray reserves for each replica.
+        usd_per_core_second: price of a core, for the dollars that each answer states.
         timeout_s: longest wait for every replica to be ready.
 
     Returns:
@@ -52,13 +53,16 @@ def deploy(
 
     Raises:
         BundleError: the bundle is missing, incomplete or was tampered with.
+        ConfigError: the host is not loopback and there are no API keys, or they cannot be read.
         ServiceError: the port is taken, a replica fails to start, or the time is over.
     """
     folder = open_bundle(bundle_folder).folder
+    serving = check_access(serving)
     deadline = time.monotonic() + timeout_s
     base_url = start_front(serving)
 
-    _submit(build_app(str(folder), serving, model_name=model_name, num_cpus=num_cpus), app_name)
+    app = build_app(str(folder), serving, model_name=model_name, usd_per_core_second=usd_per_core_second)
+    _submit(app, app_name)
     try:
         _wait_running(app_name, deadline)
         _wait_answering(f"{base_url}/v2/models/{model_name}/ready", deadline)
@@ -66,6 +70,29 @@ def deploy(
         undeploy(app_name)
         raise
     return base_url
+
+
+def check_access(serving: ServingConfig) -> ServingConfig:
+    """The config with absolute paths, for replicas run in folders of their own.
+
+    Raises:
+        ConfigError: the host is not loopback and there are no API keys, or they cannot be read.
+    """
+    if serving.api_keys is None:
+        if not serving.is_loopback:
+            raise ConfigError(
+                "an endpoint that other machines reach needs API keys",
+                where="serving.host",
+                value=serving.host,
+                remedy="make a key with equipoise keys, and name its file in serving.api_keys",
+            )
+    elif not read_keys(Path(serving.api_keys)):
+        raise ConfigError(
+            "the key file holds no key", where=serving.api_keys, remedy="equipoise keys adds one"
+        )
+    paths = {"api_keys": serving.api_keys, "access_log": serving.access_log}
+    absolute = {name: str(Path(path).absolute()) for name, path in paths.items() if path is not None}
+    return serving.model_copy(update=absolute)
 
 
 def undeploy(app_name: str = "equipoise") -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 
+from equipoise import hardware
 from equipoise.config.serving import ServingConfig
 from equipoise.errors import ServiceError
 from equipoise.ray_runtime import free_port
 
 _ADMIN_PORTS = {"RAY_SERVE_HAPROXY_METRICS_PORT": 9101, "RAY_SERVE_HAPROXY_STATS_PORT": 8404}
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_MARGIN_S = 5
+"""HAProxy waits longer than a replica takes to say 408 by itself."""
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -41,12 +44,30 @@ def start_front(serving: ServingConfig) -> str:
         serve.start(
             proxy_location=ProxyLocation.HeadOnly,
             http_options={"host": serving.host, "port": serving.port},
-            controller_options={"runtime_env": {"env_vars": {**_admin_ports(), **drain_period(serving)}}},
+            controller_options={"runtime_env": {"env_vars": front_environment(serving)}},
         )
     except (RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
         raise ServiceError(f"Serve does not start: {error}", where=where) from error
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     return f"http://{host}:{serving.port}"
+
+
+def front_environment(serving: ServingConfig) -> dict[str, str]:
+    """What Serve's controller and HAProxy are told; a value of the user's own environment wins.
+
+    A prediction changes nothing, so a request whose replica dies may be sent to another one: before
+    an answer began, and after a 503. Idle and half-open connections end after `timeout_s`.
+    """
+    settings = {
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout 503",
+        "RAY_SERVE_HAPROXY_RETRIES": "3",
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(math.ceil(serving.timeout_s) + _MARGIN_S),
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(math.ceil(serving.timeout_s) + _MARGIN_S),
+        # More threads than cores only take turns on them.
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, len(hardware.usable_cores()))),
+    }
+    own = {name: value for name, value in settings.items() if name not in os.environ}
+    return {**own, **_admin_ports(), **drain_period(serving)}
 
 
 def drain_period(serving: ServingConfig) -> dict[str, str]:
@@ -56,7 +77,7 @@ def drain_period(serving: ServingConfig) -> dict[str, str]:
     the one HAProxy of a loopback front is told at once.
     """
     name = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
-    if name in os.environ or serving.host not in _LOOPBACK:
+    if name in os.environ or not serving.is_loopback:
         return {}
     return {name: "1"}
 

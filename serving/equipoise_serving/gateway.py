@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from equipoise import __version__
+from equipoise_serving.access_log import AccessLog
+from equipoise_serving.api_keys import ApiKeys, presented_key
+from equipoise_serving.batching import Answered
+from equipoise_serving.card import ModelCard
 from equipoise_serving.errors import RequestError
 from equipoise_serving.http import (
     ClientGoneError,
+    Headers,
     Receive,
     Reply,
     Scope,
@@ -24,52 +32,71 @@ from equipoise_serving.inference_protocol import (
     render_infer,
     server_metadata,
 )
-from equipoise_serving.plain import Prediction, parse_predict, render_predict
+from equipoise_serving.openapi import openapi_document
+from equipoise_serving.page import page_reply
+from equipoise_serving.plain import parse_predict, render_predict
 
-Predict = Callable[[list[str]], Awaitable[list[Prediction]]]
+Predict = Callable[[list[str]], Awaitable[Answered]]
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+"""Answered without an API key: probes, the document and the page that asks for one."""
+_PLAIN_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+_log = logging.getLogger("ray.serve")
+
+
+@dataclass
+class _Exchange:
+    """What is known of one request so far."""
+
+    rows: int = 0
+    key: str = ""
 
 
 class Gateway:
     """Answers HTTP for one model.
 
     Args:
-        model_name: name in paths, answers and metrics.
-        engine: engine name, for the metadata.
-        predict: one prediction a text, in order; may raise RequestError.
+        card: the model and the limits.
+        predict: one answer a text, in order; may raise RequestError.
         count_request: called with the HTTP status of each inference request.
-        max_body_bytes: largest body taken.
         timeout_s: longest time from the first byte of a request to its answer.
+        keys: who may ask; None takes everyone.
+        access_log: where each request leaves a line; None keeps none.
+        read_metrics: the page that `/metrics` answers with.
     """
 
     def __init__(
         self,
-        model_name: str,
-        engine: str,
+        card: ModelCard,
         predict: Predict,
         count_request: Callable[[int], None],
         *,
-        max_body_bytes: int,
         timeout_s: float,
+        keys: ApiKeys | None = None,
+        access_log: AccessLog | None = None,
+        read_metrics: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
-        self.model_name = model_name
+        self.card = card
         self._predict = predict
         self._count_request = count_request
-        self._max_body_bytes = max_body_bytes
         self._timeout_s = timeout_s
-        metadata = json_reply(model_metadata(model_name, engine))
+        self._keys = keys
+        self._access_log = access_log
+        self._read_metrics = read_metrics
+        name = card.name
         ready = json_reply({"ready": True})
         self._fixed = {
             "/healthz": json_reply({"status": "ok"}),
-            "/readyz": json_reply({"status": "ready", "model": model_name}),
+            "/readyz": json_reply({"status": "ready", "model": name}),
+            "/openapi.json": json_reply(openapi_document(card, __version__)),
             "/v2": json_reply(server_metadata(__version__)),
             "/v2/health/live": json_reply({"live": True}),
             "/v2/health/ready": ready,
-            f"/v2/models/{model_name}": metadata,
-            f"/v2/models/{model_name}/ready": ready,
+            f"/v2/models/{name}": json_reply(model_metadata(name, card.engine)),
+            f"/v2/models/{name}/ready": ready,
         }
-        self._inference: dict[str, Callable[[bytes], Awaitable[Reply]]] = {
+        self._inference: dict[str, Callable[[bytes, _Exchange], Awaitable[Reply]]] = {
             "/v1/predict": self._plain,
-            f"/v2/models/{model_name}/infer": self._infer,
+            f"/v2/models/{name}/infer": self._infer,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,46 +109,101 @@ class Gateway:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = time.perf_counter()
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         method: str = scope["method"]
+        exchange = _Exchange()
         handler = self._inference.get(path)
-        if handler is None:
-            await send_reply(send, self._look_up(path, method), head=method == "HEAD")
-            return
         try:
-            async with asyncio.timeout(self._timeout_s):
-                if method != "POST":
-                    raise _wrong_method(method, "POST")
-                reply = await handler(await read_json_body(scope, receive, self._max_body_bytes))
+            if self._keys is not None and path not in OPEN_PATHS:
+                exchange.key = self._admit(self._keys, scope)
+            if handler is None:
+                reply = await self._look_up(path, method)
+            else:
+                # One clock for the body and the answer: a client that sends slowly has no more time.
+                async with asyncio.timeout(self._timeout_s):
+                    if method != "POST":
+                        raise _wrong_method(method, "POST")
+                    body = await read_json_body(scope, receive, self.card.max_body_bytes)
+                    reply = await handler(body, exchange)
         except RequestError as error:
             reply = error_reply(error)
         except TimeoutError:
             reply = error_reply(
-                RequestError(408, "request_timeout", f"no answer within {self._timeout_s:g} seconds")
+                RequestError(
+                    408,
+                    "request_timeout",
+                    f"no answer within {self._timeout_s:g} seconds",
+                    ((b"connection", b"close"),),
+                )
             )
         except ClientGoneError:
             return
-        self._count_request(reply.status)
+        except Exception:  # noqa: BLE001 - the last resort
+            # Whatever it was, a client sees one line and the log has the rest.
+            _log.exception("a request failed")
+            reply = error_reply(RequestError(500, "internal_error", "the request failed"))
+        if handler is not None:
+            self._count_request(reply.status)
+        if self._access_log is not None:
+            self._access_log.write(
+                request_id=_request_id(scope),
+                method=method,
+                path=path,
+                status=reply.status,
+                rows=exchange.rows,
+                elapsed_s=time.perf_counter() - start,
+                key=exchange.key,
+            )
         await send_reply(send, reply, head=method == "HEAD")
 
-    def _look_up(self, path: str, method: str) -> Reply:
+    def _admit(self, keys: ApiKeys, scope: Scope) -> str:
+        """The id of the request's key."""
+        found = keys.find(presented_key(dict(scope["headers"])))
+        if found is None:
+            raise RequestError(
+                401, "unauthorized", "send a known API key", ((b"www-authenticate", b"Bearer"),)
+            )
+        return found.id
+
+    async def _look_up(self, path: str, method: str) -> Reply:
+        is_metrics = path == "/metrics" and self._read_metrics is not None
         reply = self._fixed.get(path)
-        if reply is None:
+        if reply is None and path != "/" and not is_metrics:
             if path.startswith("/v2/models/"):
-                return error_reply(RequestError(404, "model_not_found", "no such model or path here"))
-            return error_reply(RequestError(404, "not_found", "no such path here"))
+                raise RequestError(404, "model_not_found", "no such model or path here")
+            raise RequestError(404, "not_found", "no such path here")
         if method not in ("GET", "HEAD"):
-            return error_reply(_wrong_method(method, "GET, HEAD"))
-        return reply
+            raise _wrong_method(method, "GET, HEAD")
+        if reply is not None:
+            return reply
+        if path == "/":
+            return page_reply(self.card)
+        assert self._read_metrics is not None  # noqa: S101 - is_metrics
+        return Reply(200, (await self._read_metrics()).encode(), (), _PLAIN_TEXT)
 
-    async def _plain(self, body: bytes) -> Reply:
-        predictions = await self._predict(parse_predict(body))
-        return json_reply(render_predict(self.model_name, predictions))
+    async def _plain(self, body: bytes, exchange: _Exchange) -> Reply:
+        texts = parse_predict(body, self.card.max_inputs)
+        exchange.rows = len(texts)
+        answered = await self._predict(texts)
+        return json_reply(render_predict(self.card.name, answered.answers), headers=self._cost(answered))
 
-    async def _infer(self, body: bytes) -> Reply:
-        request = parse_infer(body)
-        predictions = await self._predict(request.texts)
-        return json_reply(render_infer(self.model_name, request, predictions))
+    async def _infer(self, body: bytes, exchange: _Exchange) -> Reply:
+        request = parse_infer(body, self.card.max_inputs)
+        exchange.rows = len(request.texts)
+        answered = await self._predict(request.texts)
+        return json_reply(
+            render_infer(self.card.name, request, answered.answers), headers=self._cost(answered)
+        )
+
+    def _cost(self, answered: Answered) -> Headers:
+        """Milliseconds in the queue and in the engine, and dollars where there is a price."""
+        timing = f"queue;dur={answered.queued_s * 1000:.2f}, engine;dur={answered.busy_s * 1000:.3f}"
+        headers: Headers = ((b"server-timing", timing.encode()),)
+        if self.card.usd_per_core_second is None:
+            return headers
+        usd = answered.busy_s * self.card.usd_per_core_second
+        return (*headers, (b"x-equipoise-cost-usd", f"{usd:.4g}".encode()))
 
 
 def _wrong_method(method: str, allowed: str) -> RequestError:
@@ -140,3 +222,10 @@ async def answer_lifespan(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return str(value.decode("latin-1"))
+    return ""

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from equipoise_serving.errors import RequestError
 
 Scope = MutableMapping[str, Any]
@@ -15,7 +17,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+JSON = b"application/json"
+_CLOSE: Headers = ((b"connection", b"close"),)
 
 
 class ClientGoneError(Exception):
@@ -24,11 +27,12 @@ class ClientGoneError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole JSON response."""
+    """A whole response."""
 
     status: int
     body: bytes
     headers: Headers = ()
+    media_type: bytes = JSON
 
 
 def json_reply(value: Any, status: int = 200, headers: Headers = ()) -> Reply:
@@ -37,10 +41,14 @@ def json_reply(value: Any, status: int = 200, headers: Headers = ()) -> Reply:
     Raises:
         RequestError: 500 `engine_failed`, where a number is not finite.
     """
-    try:
-        return Reply(status, _encode(value).encode("utf-8"), headers)
-    except ValueError:
-        raise RequestError(500, "engine_failed", "the model gave a number that is not finite") from None
+    body = orjson.dumps(value)
+    # orjson writes what is not finite as null; where there is a null, a slower encoder tells.
+    if b"null" in body:
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise RequestError(500, "engine_failed", "the model gave a number that is not finite") from None
+    return Reply(status, body, headers)
 
 
 def error_reply(error: RequestError) -> Reply:
@@ -64,7 +72,8 @@ async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if b"inference-header-content-length" in headers:
         raise RequestError(415, "binary_not_supported", "send tensors as JSON, not as binary data")
     declared = headers.get(b"content-length", b"")
-    too_large = RequestError(413, "body_too_large", f"the body exceeds {limit} bytes")
+    # The rest of a body that is refused half-way is not read: the connection ends with the answer.
+    too_large = RequestError(413, "body_too_large", f"the body exceeds {limit} bytes", _CLOSE)
     if declared.isdigit() and int(declared) > limit:
         raise too_large
     body = bytearray()
@@ -86,7 +95,7 @@ async def send_reply(send: Send, reply: Reply, *, head: bool = False) -> None:
             "type": "http.response.start",
             "status": reply.status,
             "headers": [
-                (b"content-type", b"application/json"),
+                (b"content-type", reply.media_type),
                 (b"content-length", str(len(reply.body)).encode()),
                 *reply.headers,
             ],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from equipoise_serving.errors import bad_request
-from equipoise_serving.json_body import check_texts, decode_object
+from equipoise_serving.json_body import MAX_INPUTS, check_texts, decode_object
 from equipoise_serving.plain import Prediction
 
 INPUT = "text"
@@ -42,7 +42,7 @@ def model_metadata(model_name: str, engine: str) -> dict[str, Any]:
     }
 
 
-def parse_infer(body: bytes) -> InferRequest:
+def parse_infer(body: bytes, max_inputs: int = MAX_INPUTS) -> InferRequest:
     """One input tensor of datatype BYTES and shape [n] or [n, 1].
 
     Raises:
@@ -55,7 +55,7 @@ def parse_infer(body: bytes) -> InferRequest:
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise bad_request("inputs must be a list of one tensor")
-    return InferRequest(_texts(inputs[0]), _outputs(request.get("outputs")), identifier)
+    return InferRequest(_texts(inputs[0], max_inputs), _outputs(request.get("outputs")), identifier)
 
 
 def render_infer(model_name: str, request: InferRequest, predictions: list[Prediction]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def render_infer(model_name: str, request: InferRequest, predictions: list[Predi
     return answer
 
 
-def _texts(tensor: dict[str, Any]) -> list[str]:
+def _texts(tensor: dict[str, Any], max_inputs: int) -> list[str]:
     if tensor.get("name") != INPUT:
         raise bad_request(f"the input tensor must be named {INPUT}")
     if tensor.get("datatype") != "BYTES":
@@ -91,7 +91,7 @@ def _texts(tensor: dict[str, Any]) -> list[str]:
         data = [row[0] for row in data]
     if math.prod(shape) != len(data):
         raise bad_request(f"shape {shape} does not match {len(data)} values in data")
-    return check_texts(data, "data")
+    return check_texts(data, "data", max_inputs)
 
 
 def _outputs(asked: Any) -> tuple[str, ...]:

@@ -1,16 +1,24 @@
-"""What a served model's use is billed on: requests and busy seconds, as Ray metrics.
+"""What a served model's use is billed on: requests, rows and busy seconds, as Ray metrics.
 
-Ray exports them on its metrics port as `ray_equipoise_requests_total` and
-`ray_equipoise_busy_seconds_total`, with its own tags for application, deployment and replica.
+Ray exports them on its metrics port as `ray_equipoise_requests_total`, `ray_equipoise_rows_total`
+and `ray_equipoise_busy_seconds_total`, with its own tags for application, deployment and replica.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter as Tally
+
 from ray.serve.metrics import Counter
+
+_FLUSH_S = 0.2
 
 
 class Meter:
-    """Counters of one replica; works only inside one.
+    """Counters of one replica; works only inside one, on its event loop.
+
+    Counts are handed to Ray five times a second rather than with each request: a call into Ray's
+    registry takes as long as a good part of the request itself.
 
     Args:
         model_name: value of the `model` tag.
@@ -23,17 +31,44 @@ class Meter:
             description="Inference requests, by HTTP status.",
             tag_keys=("model", "status"),  # type: ignore[arg-type]  # Ray's annotation says one key
         )
+        self._rows = Counter(
+            "equipoise_rows", description="Texts that the engine answered.", tag_keys=("model",)
+        )
         self._busy_seconds = Counter(
             "equipoise_busy_seconds",
             description="Seconds that tokenizer and engine were busy.",
             tag_keys=("model",),
         )
+        self._counted: Tally[int] = Tally()
+        self._answered_rows = 0
+        self._busy_s = 0.0
+        self._flush_is_due = False
 
     def count_request(self, status: int) -> None:
         """One more inference request answered with this HTTP status."""
-        self._requests.inc(1, tags={"model": self._model_name, "status": str(status)})
+        self._counted[status] += 1
+        self._plan_flush()
 
-    def add_busy(self, seconds: float) -> None:
+    def add_batch(self, rows: int, seconds: float) -> None:
         """Wall seconds that a batch took from text to answer."""
-        if seconds > 0:
-            self._busy_seconds.inc(seconds, tags={"model": self._model_name})
+        self._answered_rows += rows
+        self._busy_s += seconds
+        self._plan_flush()
+
+    def flush(self) -> None:
+        """Hand everything to Ray."""
+        self._flush_is_due = False
+        for status, count in self._counted.items():
+            self._requests.inc(count, tags={"model": self._model_name, "status": str(status)})
+        self._counted.clear()
+        if self._answered_rows:
+            self._rows.inc(self._answered_rows, tags={"model": self._model_name})
+            self._answered_rows = 0
+        if self._busy_s > 0:
+            self._busy_seconds.inc(self._busy_s, tags={"model": self._model_name})
+            self._busy_s = 0.0
+
+    def _plan_flush(self) -> None:
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_later(_FLUSH_S, self.flush)

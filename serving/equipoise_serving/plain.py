@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from equipoise_serving.errors import bad_request
-from equipoise_serving.json_body import check_texts, decode_object
+from equipoise_serving.json_body import MAX_INPUTS, check_texts, decode_object
 
 Prediction = dict[str, Any]
 """`{"label": str, "score": float, "scores": {label: float}}`."""
 
 
-def parse_predict(body: bytes) -> list[str]:
+def parse_predict(body: bytes, max_inputs: int = MAX_INPUTS) -> list[str]:
     """Texts of `{"inputs": "text"}`, `{"inputs": ["text", …]}` or `{"text": "text"}`.
 
     Raises:
@@ -22,7 +22,7 @@ def parse_predict(body: bytes) -> list[str]:
         raise bad_request('the body must be {"inputs": "text"}, {"inputs": ["text", …]} or {"text": "text"}')
     field, value = next(iter(request.items()))
     if field == "inputs" and isinstance(value, list):
-        return check_texts(value, "inputs")
+        return check_texts(value, "inputs", max_inputs)
     return check_texts([value], field)
 
 

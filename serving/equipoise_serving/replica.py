@@ -1,105 +1,137 @@
-"""One copy of the model: opens the bundle, warms up, batches what is waiting, meters."""
+"""One copy of the model: opens the bundle on its own cores, warms up, batches, meters."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from ray import serve
 
+from equipoise import hardware
 from equipoise.bundle import open_bundle
 from equipoise.bundle_fetch import fetch_bundle
 from equipoise.config.serving import ServingConfig
 from equipoise.engines import Predictor, open_engine
+from equipoise_serving.access_log import AccessLog
+from equipoise_serving.api_keys import ApiKeys
+from equipoise_serving.batching import Answer, Answered, Batcher, count_text_tokens
+from equipoise_serving.card import ModelCard
 from equipoise_serving.errors import RequestError
 from equipoise_serving.gateway import Gateway
 from equipoise_serving.metering import Meter
-from equipoise_serving.plain import Prediction
+from equipoise_serving.node_metrics import NodeMetrics, node_metrics_url
 
 MAX_WAITING_ROWS = 4096
 """Rows that may wait in a replica; what comes on top is answered 429 at once."""
+_WARM_UP_TOKENS = (4, 32, 128)
 
 _log = logging.getLogger("ray.serve")
 
 
 class Replica:
-    """Serves one bundle on one engine thread.
+    """Serves one bundle on one engine thread, on cores of its own.
 
     Args:
         bundle_folder: path or URI of a bundle; fetched where it is a URI, every checksum verified.
         model_name: name in paths, answers and metrics.
-        serving: batch size, batch wait, body limit and timeout.
+        serving: cores, batches, limits, keys, logs.
+        usd_per_core_second: price of a core; None where there is none.
 
     Raises:
         BundleError: the bundle or its model cannot be loaded.
+        ConfigError: the key file cannot be read.
     """
 
-    def __init__(self, bundle_folder: str, model_name: str, serving: ServingConfig) -> None:
+    def __init__(
+        self,
+        bundle_folder: str,
+        model_name: str,
+        serving: ServingConfig,
+        usd_per_core_second: float | None = None,
+    ) -> None:
         bundle = open_bundle(fetch_bundle(bundle_folder))
         manifest = bundle.manifest
-        engine = open_engine(manifest.engine, bundle.model_folder, manifest.precision, threads=1)
-        self._predictor = Predictor(bundle.load_task(), engine)
+        rank = serve.get_replica_context().rank
+        if serving.pin_cores and not hardware.has_cpu_quota():
+            # Before the engine starts threads of its own, which stay on the cores that they find.
+            local_rank = rank.local_rank if rank else 0
+            hardware.pin_to(cores_of(local_rank, serving.cores_per_replica, hardware.usable_cores()))
+        engine = open_engine(
+            manifest.engine, bundle.model_folder, manifest.precision, threads=serving.cores_per_replica
+        )
+        task = bundle.load_task()
+        self._predictor = Predictor(task, engine)
         self._meter = Meter(model_name)
-        # One thread, because an engine holds one request; off the loop, so that bodies are read meanwhile.
-        self._engine_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._waiting = 0
-        self._batched = serve.batch(
-            max_batch_size=serving.max_batch_size,
-            batch_wait_timeout_s=serving.batch_wait_ms / 1000,
-        )(self._run_batch)
+        self._batcher = Batcher(
+            self._run_batch,
+            partial(count_text_tokens, max_tokens=int(manifest.task.get("max_length", 512))),
+            max_rows=serving.max_batch_size,
+            max_tokens=serving.max_batch_tokens,
+            max_wait_s=serving.max_wait_ms / 1000,
+            max_waiting_rows=MAX_WAITING_ROWS,
+            thread=ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine"),
+            observe=self._meter.add_batch,
+        )
+        metrics_url = node_metrics_url()
+        card = ModelCard(
+            name=model_name,
+            task=str(manifest.task.get("name", "")),
+            engine=manifest.engine,
+            precision=manifest.precision,
+            labels=tuple(task.labels),
+            max_body_bytes=serving.max_body_bytes,
+            max_inputs=serving.max_inputs,
+            needs_key=serving.api_keys is not None,
+            usd_per_core_second=usd_per_core_second,
+        )
         self._gateway = Gateway(
-            model_name,
-            manifest.engine,
+            card,
             self.predict,
             self._meter.count_request,
-            max_body_bytes=serving.max_body_bytes,
             timeout_s=serving.timeout_s,
+            keys=ApiKeys(Path(serving.api_keys)) if serving.api_keys else None,
+            access_log=AccessLog(Path(serving.access_log)) if serving.access_log else None,
+            read_metrics=NodeMetrics(metrics_url).read if metrics_url else None,
         )
-        warm_up(self._predictor, serving.max_batch_size)
+        warm_up(self._predictor, serving.max_batch_size, serving.max_batch_tokens)
 
     def __serve_build_asgi_app__(self) -> Gateway:
         return self._gateway
 
-    async def predict(self, texts: list[str]) -> list[Prediction]:
-        """One prediction a text, in order, each text in whichever batch comes next.
+    async def predict(self, texts: list[str]) -> Answered:
+        """One answer a text, in order, each text in whichever batch it fits in.
 
         Raises:
             RequestError: 429 `overloaded`, or 500 `engine_failed`.
         """
-        if self._waiting + len(texts) > MAX_WAITING_ROWS:
-            raise RequestError(429, "overloaded", "too many rows are waiting", ((b"retry-after", b"1"),))
-        self._waiting += len(texts)
         try:
-            if len(texts) == 1:
-                return [await self._batched(texts[0])]
-            return await asyncio.gather(*(self._batched(text) for text in texts))
-        finally:
-            self._waiting -= len(texts)
+            return await self._batcher.submit(texts)
+        except RequestError:
+            raise
+        except Exception as error:
+            # Engines raise types of their own; whichever it is, the client is told no more than "failed".
+            _log.exception("a batch failed")
+            raise RequestError(500, "engine_failed", "the model failed on this batch") from error
 
-    async def _run_batch(self, texts: list[str]) -> list[Prediction]:
-        loop = asyncio.get_running_loop()
-        # Engines raise types of their own; whichever it is, the client is told no more than "failed".
-        outcome: tuple[list[Prediction], float] | BaseException
-        [outcome] = await asyncio.gather(
-            loop.run_in_executor(self._engine_thread, self._timed, texts), return_exceptions=True
-        )
-        if isinstance(outcome, BaseException):
-            _log.error("a batch of %d failed", len(texts), exc_info=outcome)
-            raise RequestError(500, "engine_failed", "the model failed on this batch") from outcome
-        predictions, seconds = outcome
-        self._meter.add_busy(seconds)
-        return predictions
-
-    def _timed(self, texts: list[str]) -> tuple[list[Prediction], float]:
+    def _run_batch(self, texts: list[Any]) -> tuple[list[Answer], float]:
         start = time.perf_counter()
-        predictions = self._predictor.predict(texts)
-        return predictions, time.perf_counter() - start
+        answers = self._predictor.predict(texts)
+        return answers, time.perf_counter() - start
 
 
-def warm_up(predictor: Predictor, batch_size: int) -> None:
-    """Run short and long batches of 1 and of `batch_size`, so that no client waits for allocations."""
-    for size in {1, batch_size}:
-        for words in (4, 32):
-            predictor.predict(["warm " * words] * size)
+def cores_of(local_rank: int, count: int, usable: list[int]) -> list[int]:
+    """The core group of a replica; groups are dealt out in turn where there are more replicas."""
+    groups = max(1, len(usable) // count)
+    first = (local_rank % groups) * count
+    return usable[first : first + count]
+
+
+def warm_up(predictor: Predictor, batch_size: int, batch_tokens: int) -> None:
+    """Run batches of several lengths, alone and in numbers, so that no client waits for allocations."""
+    for tokens in _WARM_UP_TOKENS:
+        for rows in {1, max(1, min(batch_size, batch_tokens // tokens))}:
+            predictor.predict(["warm " * tokens] * rows)

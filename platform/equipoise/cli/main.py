@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from equipoise import __version__
-from equipoise.cli import choose, compare, doctor, exporter, init, ledger, run, serve, show
+from equipoise.cli import choose, compare, doctor, exporter, init, keys, ledger, run, serve, show
 from equipoise.errors import EquipoiseError
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (run, show, choose, compare, serve, init, doctor, exporter, ledger):
+for module in (run, show, choose, compare, serve, init, doctor, exporter, ledger, keys):
     module.add_to(app)
 
 

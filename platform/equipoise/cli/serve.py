@@ -26,6 +26,12 @@ def serve(
     replicas: Annotated[
         int | None, typer.Option(help="Replicas, one core each; default: the run's, or 1.", min=1)
     ] = None,
+    api_keys: Annotated[
+        Path | None, typer.Option(help="File of API keys; needed where the host is not loopback.")
+    ] = None,
+    access_log: Annotated[
+        Path | None, typer.Option(help="Folder for access logs; default: none are kept.")
+    ] = None,
 ) -> None:
     """Serve a bundle until Ctrl-C: POST /v1/predict, Open Inference Protocol v2, Prometheus metrics."""
     from equipoise.bundle import locate_bundle, open_bundle
@@ -39,6 +45,12 @@ def serve(
     log_to(default_log_file())
     run = location if (location / "config.json").is_file() else None
     held = RunFolder(run).read("config.json")["serving"] if run else {}
-    given = {"host": host, "port": port, "replicas": replicas}
+    given = {
+        "host": host,
+        "port": port,
+        "replicas": replicas,
+        "api_keys": str(api_keys) if api_keys else None,
+        "access_log": str(access_log) if access_log else None,
+    }
     config = ServingConfig(**held | {key: value for key, value in given.items() if value is not None})
     keep_serving(bundle, config, run, typer.echo)

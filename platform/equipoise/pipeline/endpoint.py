@@ -11,10 +11,13 @@ from pathlib import Path
 
 from equipoise import ray_runtime
 from equipoise.bundle import Bundle
+from equipoise.config.cost import CostConfig
 from equipoise.config.serving import ServingConfig
+from equipoise.costs.price_book import core_second_usd, load_prices
 from equipoise.errors import InterruptedRunError, ServiceError
 from equipoise.exporter.client import read_metric
 from equipoise.pipeline.preflight import check_port
+from equipoise.runs import RunFolder
 
 _START_S = 30.0
 _CURL = (
@@ -32,7 +35,13 @@ def keep_serving(
         from equipoise_serving.endpoint import deploy
 
         name = bundle.manifest.name
-        url = deploy(bundle.folder, config, model_name=name)
+        cost = _cost_config(run)
+        url = deploy(
+            bundle.folder,
+            config,
+            model_name=name,
+            usd_per_core_second=core_second_usd(load_prices(cost), cost.node),
+        )
         tell(f"serving {name} ({bundle.manifest.engine} {bundle.manifest.precision}) at {url}")
         tell(_CURL.format(url=url))
         tell(f"Ray's metrics: {started['metrics_url']}")
@@ -50,6 +59,12 @@ def keep_serving(
         raise InterruptedRunError("stopped", where=bundle.manifest.name) from None
     finally:
         ray_runtime.stop_ray()
+
+
+def _cost_config(run: Path | None) -> CostConfig:
+    """The run's prices, or the shipped ones for a bundle alone."""
+    held = RunFolder(run).read("config.json")["cost"] if run else {}
+    return CostConfig(**held)
 
 
 @contextlib.contextmanager
