@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from equipoise.compression.structure import read_layers
 from equipoise.config import RunConfig
 from equipoise.config.model import ModelConfig
 from equipoise.engines import Predictor, open_engine
@@ -22,7 +23,6 @@ from equipoise.ray_runtime import start_ray, stop_ray
 from equipoise.tasks import find_task
 from equipoise.tasks.text_classification import TextClassification
 from equipoise.training.finetune import distill_student, encode_examples, finetune_teacher
-from equipoise.training.initialization import teacher_depth
 from equipoise.training.loop import Examples
 from equipoise.training.teacher_outputs import teacher_answers
 
@@ -200,7 +200,7 @@ def test_a_student_learns_from_the_teachers_logits_and_not_the_labels(
     distilled = base.model_copy(update={"distillation": base.distillation.model_copy(update=settings)})
     figures = distill_student(distilled, teacher, (0,), examples, tmp_path / "student", tmp_path / "scratch")
     assert figures["loss"] < 0.5
-    assert teacher_depth(tmp_path / "student") == 1
+    assert read_layers(tmp_path / "student")[0] == 1
     found = Predictor(task, open_engine("torch", tmp_path / "student", "fp32")).answers(rows[0]).logits
     assert (found.argmax(axis=1) == told).mean() > 0.9
     assert np.mean([LABELS[i] == label for i, label in zip(found.argmax(axis=1), rows[1], strict=True)]) < 0.7

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise import storage
 from equipoise.compression.quantization import quantize_onnx, quantize_onnx_dynamic, quantize_openvino
 from equipoise.tasks import Arrays, Task
 
@@ -57,8 +58,12 @@ def export_model(
 
     model = openvino.convert_model(graph)
     if precision == "int8":
-        model = quantize_openvino(model, calibration)
+        model = quantize_openvino(model, calibration, transformer=_is_transformer(source))
     openvino.save_model(model, target / "model.xml", compress_to_fp16=precision == "bf16")
+
+
+def _is_transformer(source: Path) -> bool:
+    return "num_attention_heads" in storage.read_json(str(source / "config.json"))
 
 
 def _export_torch(source: Path, target: Path, precision: str) -> None:

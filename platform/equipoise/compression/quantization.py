@@ -36,7 +36,7 @@ def quantize_onnx(source: Path, target: Path, calibration: Sequence[Arrays]) -> 
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
-            op_types_to_quantize=["MatMul", "Gemm"],
+            op_types_to_quantize=["MatMul", "Gemm", "Conv"],
             extra_options={"MatMulConstBOnly": True},
         )
 
@@ -58,14 +58,14 @@ def quantize_onnx_dynamic(source: Path, target: Path) -> None:
         )
 
 
-def quantize_openvino(model: Any, calibration: Sequence[Arrays]) -> Any:
-    """Static int8 by nncf with its transformer settings."""
+def quantize_openvino(model: Any, calibration: Sequence[Arrays], *, transformer: bool) -> Any:
+    """Static int8 by nncf, with its settings for transformers or for convolutions."""
     import nncf
 
     return nncf.quantize(
         model,
         nncf.Dataset(list(calibration)),
-        model_type=nncf.ModelType.TRANSFORMER,
+        model_type=nncf.ModelType.TRANSFORMER if transformer else None,
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(calibration),
     )

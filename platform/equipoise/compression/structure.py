@@ -4,34 +4,69 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
-from equipoise.errors import ConfigError
+from equipoise import storage
+from equipoise.errors import ConfigError, ModelError
 from equipoise.runs import Recipe
 
 
-def student_layers(teacher_depth: int, depth: int, choice: str) -> tuple[int, ...]:
+def read_layers(folder: Path) -> tuple[int, tuple[int, ...]]:
+    """Number of a model's layers, and those that no student can do without.
+
+    A transformer can lose any of its layers. A ResNet's layers are its residual blocks, counted
+    through all stages; the first block of a stage changes width and size, so it stays.
+
+    Raises:
+        ModelError: the config names neither layers nor stages.
+    """
+    config = storage.read_json(str(folder / "config.json"))
+    depths = config.get("depths")
+    if isinstance(depths, list):
+        return sum(depths), tuple(sum(depths[:stage]) for stage in range(len(depths)))
+    count = config.get("num_hidden_layers")
+    if not isinstance(count, int):
+        raise ModelError(
+            "its config.json names neither num_hidden_layers nor depths",
+            where="model.teacher",
+            value=str(folder),
+            remedy="give a model of the BERT, GPT, ViT or ResNet family",
+        )
+    return count, ()
+
+
+def student_layers(
+    teacher_depth: int, depth: int, choice: str, required: tuple[int, ...] = ()
+) -> tuple[int, ...]:
     """Layer numbers of a student, counted from 0, in the teacher's order.
 
     `first` and `last` take that end of the stack; `spread` takes evenly spaced layers, the first
-    and the last among them (Sajjad et al., 2020, compare such choices).
+    and the last among them (Sajjad et al., 2020, compare such choices). Where layers are required,
+    they are taken, and the choice is among the others.
 
     Raises:
-        ConfigError: the teacher has fewer layers.
+        ConfigError: the teacher has fewer layers, or more of them are required.
     """
-    if not 1 <= depth <= teacher_depth:
+    least = max(1, len(required))
+    if not least <= depth <= teacher_depth:
+        stages = f", of which {len(required)} begin a stage and must stay" if required else ""
         raise ConfigError(
-            f"the teacher has {teacher_depth} layers",
+            f"the teacher has {teacher_depth} layers{stages}",
             where="search.depths",
             value=depth,
-            remedy=f"use 1 to {teacher_depth}",
+            remedy=f"use {least} to {teacher_depth}",
         )
+    others = [layer for layer in range(teacher_depth) if layer not in required]
+    wanted = depth - len(required)
     if choice == "first":
-        return tuple(range(depth))
-    if choice == "last":
-        return tuple(range(teacher_depth - depth, teacher_depth))
-    if depth == 1:
-        return (0,)
-    return tuple(round(i * (teacher_depth - 1) / (depth - 1)) for i in range(depth))
+        chosen = others[:wanted]
+    elif choice == "last":
+        chosen = others[len(others) - wanted :]
+    elif wanted == 1:
+        chosen = others[:1]
+    else:
+        chosen = [others[round(i * (len(others) - 1) / (wanted - 1))] for i in range(wanted)]
+    return tuple(sorted((*required, *chosen)))
 
 
 def recipe_hash(recipe: Recipe) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.data.image_corruptions import IMAGE_KINDS, corrupt_image
 from equipoise.data.layout import Layout
 from equipoise.errors import ConfigError
 
@@ -93,6 +94,8 @@ CORRUPTIONS: tuple[tuple[str, float], ...] = tuple((kind, share) for kind in KIN
 
 def corruptions_of(layout: Layout) -> tuple[tuple[str, float], ...]:
     """Every (kind, share) that robustness is measured on; words keep their order, each has its tag."""
+    if layout == "image":
+        return tuple((kind, share) for kind in IMAGE_KINDS for share in _SHARES)
     if layout == "words":
         return tuple((kind, share) for kind in _BY_WORD for share in _SHARES)
     return CORRUPTIONS
@@ -102,7 +105,8 @@ def corrupt(text: Any, kind: str, share: float, rng: np.random.Generator) -> Any
     """Corrupt a share of a text's words, at least one.
 
     Args:
-        text: any text; a list of words; or a prompt and what follows it, of which the prompt is altered.
+        text: any text; a list of words; an image as bytes; or a prompt and what follows it, of which
+            the prompt is altered.
         kind: one of `KINDS`.
         share: share of the words to alter, 0 to 1; of `word_order`, to move.
         rng: every choice is drawn from it.
@@ -110,8 +114,10 @@ def corrupt(text: Any, kind: str, share: float, rng: np.random.Generator) -> Any
     Raises:
         ConfigError: no such kind.
     """
-    if kind not in KINDS:
-        raise ConfigError("no such corruption", value=kind, remedy=f"one of {', '.join(KINDS)}")
+    if kind not in (known := IMAGE_KINDS if isinstance(text, np.ndarray) else KINDS):
+        raise ConfigError("no such corruption", value=kind, remedy=f"one of {', '.join(known)}")
+    if isinstance(text, np.ndarray):
+        return corrupt_image(text, kind, share, rng)
     if isinstance(text, tuple):
         return (corrupt(text[0], kind, share, rng), *text[1:])
     if isinstance(text, list):

@@ -9,6 +9,8 @@ from pyarrow import fs as pafs
 
 from equipoise import storage
 from equipoise.data.conll import read_conll
+from equipoise.data.idx import is_idx_images, read_idx
+from equipoise.data.image_folder import read_image_folder
 from equipoise.data.layout import Layout
 from equipoise.data.readers import RawRow, read_csv, read_jsonl, read_parquet
 from equipoise.data.rows import RowCollector, Rows
@@ -17,6 +19,9 @@ from equipoise.errors import DataError, ServiceError
 
 MAX_FILE_BYTES = 2_000_000_000
 """Largest file that is read into memory."""
+
+_MAX_SIDE = 512
+"""Shorter side that images are kept at in memory, in pixels."""
 
 EXTENSIONS: dict[Layout, tuple[str, ...]] = {
     "text": (".csv", ".jsonl", ".json", ".parquet"),
@@ -62,6 +67,8 @@ def _read(location: str, text_column: str, label_column: str, layout: Layout) ->
     if location.startswith(SAMPLE_SCHEME):
         return read_sample(location, layout)
     system, path = storage.open_location(location)
+    if layout == "image":
+        return _read_images(system, path, location)
     extension = PurePosixPath(path).suffix.lower()
     _check_file(system.get_file_info(path), location, extension, EXTENSIONS[layout])
     if layout == "words" and extension in (".conll", ".bio", ".txt"):
@@ -71,6 +78,18 @@ def _read(location: str, text_column: str, label_column: str, layout: Layout) ->
     if extension == ".parquet":
         return read_parquet(system, path, location, text_column, label_column, MAX_FILE_BYTES)
     return read_jsonl(system, path, location, text_column, label_column)
+
+
+def _read_images(system: pafs.FileSystem, path: str, location: str) -> Iterator[RawRow]:
+    if is_idx_images(path):
+        return read_idx(system, path, location, MAX_FILE_BYTES)
+    if system.get_file_info(path).type == pafs.FileType.Directory:
+        return read_image_folder(system, path, location, _MAX_SIDE)
+    raise DataError(
+        "is neither a folder of images nor an IDX file of images",
+        where=location,
+        remedy="give a folder with one folder a label in it, or …images-idx3-ubyte.gz",
+    )
 
 
 def _check_file(info: pafs.FileInfo, location: str, extension: str, known: tuple[str, ...]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from equipoise.tasks import Arrays
@@ -22,12 +24,20 @@ class TorchEngine:
 
     def __init__(self, model: torch.nn.Module, threads: int) -> None:
         self.model = model.eval()
+        self.dtype = next(model.parameters()).dtype
         torch.set_num_threads(threads)
 
     def run(self, inputs: Arrays) -> Arrays:
+        given = {name: torch.from_numpy(array) for name, array in inputs.items()}
         with torch.inference_mode():
-            outputs = self.model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+            outputs = self.model(
+                **{n: v.to(self.dtype) if v.is_floating_point() else v for n, v in given.items()}
+            )
         return {"logits": outputs.logits.float().numpy()}
+
+    def _given(self, array: NDArray[Any]) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
 
 def open_model(folder: Path, precision: str, threads: int) -> TorchEngine:

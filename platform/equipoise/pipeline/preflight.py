@@ -6,12 +6,12 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from equipoise import storage
+from equipoise.compression.structure import read_layers
 from equipoise.config import RunConfig
 from equipoise.costs.price_book import load_prices, replica_usd_per_hour, stale_prices
 from equipoise.costs.profiles import load_profile
 from equipoise.data import PreparedData, prepare_data
-from equipoise.errors import ModelError, ServiceError
+from equipoise.errors import ServiceError
 from equipoise.runs import RunFolder
 from equipoise.search.space import Space
 from equipoise.tasks import find_task
@@ -44,8 +44,8 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     build_deepspeed_config(
         config.training, workers=workers, total_steps=100, learning_rate=config.training.learning_rate
     )
-    base = resolve_pretrained(config.model.teacher)
-    space = Space(config.search, _depth(base))
+    base = resolve_pretrained(config.model, task.files)
+    space = Space(config.search, *read_layers(base))
     data = prepare_data(config, task.layout)
     sentences = data.report.sentences()
     stale = stale_prices(prices)
@@ -71,15 +71,3 @@ def check_port(host: str, port: int, field: str) -> None:
                 where=f"{host}:{port}",
                 remedy=f"stop what listens there, or choose another {field}",
             ) from error
-
-
-def _depth(base: Path) -> int:
-    depth = storage.read_json(str(base / "config.json")).get("num_hidden_layers")
-    if not isinstance(depth, int):
-        raise ModelError(
-            "its config.json names no num_hidden_layers",
-            where="model.teacher",
-            value=str(base),
-            remedy="give a model of the BERT family",
-        )
-    return depth

@@ -67,11 +67,11 @@ def _run_session(config: RunConfig, run: RunFolder, display: Display) -> None:
 
 
 def _run_stages(session: Session, checked: Checked) -> None:
+    from equipoise.compression.structure import read_layers
     from equipoise.pipeline.served import read_test, serve_test
     from equipoise.pipeline.teacher import train_teacher
     from equipoise.search.space import Space
     from equipoise.search.study import run_search
-    from equipoise.training.initialization import teacher_depth
 
     _stage(session, "teacher")
     context = train_teacher(session, checked)
@@ -79,7 +79,7 @@ def _run_stages(session: Session, checked: Checked) -> None:
     _stage(session, "search")
     chosen = standing_choice(session.run)
     if chosen is None:
-        space = Space(session.config.search, teacher_depth(context.teacher))
+        space = Space(session.config.search, *read_layers(context.teacher))
         scratch = str(session.root / ".scratch")
         run_search(context, space, scratch, lambda name: _tell_candidate(session, name))
 

@@ -22,9 +22,9 @@ class Space:
     none stands for the same recipe as another.
     """
 
-    def __init__(self, search: SearchConfig, teacher_depth: int) -> None:
+    def __init__(self, search: SearchConfig, teacher_depth: int, required: tuple[int, ...] = ()) -> None:
         self.teacher_depth = teacher_depth
-        self.structures = _structures(search, teacher_depth)
+        self.structures = _structures(search, teacher_depth, required)
         self.runtimes = _runtimes(search)
 
     def distributions(self) -> dict[str, Any]:
@@ -86,10 +86,12 @@ class Space:
         return len(self.structures) * len(self.runtimes)
 
 
-def _structures(search: SearchConfig, teacher_depth: int) -> dict[str, tuple[int, ...]]:
+def _structures(
+    search: SearchConfig, teacher_depth: int, required: tuple[int, ...]
+) -> dict[str, tuple[int, ...]]:
     every: list[Sequence[int]] = [range(teacher_depth)]
     every += [
-        student_layers(teacher_depth, depth, choice)
+        student_layers(teacher_depth, depth, choice, required)
         for depth in sorted(set(search.depths), reverse=True)
         for choice in search.layers
     ]

@@ -37,6 +37,8 @@ class Task(Protocol):
     """The metric that the search maximizes; 0 to 1."""
     model_class: ClassVar[str]
     """The class of transformers that loads the family's pretrained models."""
+    files: ClassVar[tuple[str, ...]]
+    """What a pretrained model's folder must hold."""
     ragged: ClassVar[bool]
     """Whether the second axis of the arrays is padded to the longest row."""
     labels: tuple[str, ...]
@@ -133,5 +135,12 @@ def _token_classification() -> type[Task]:
     return TokenClassification
 
 
+def _image_classification() -> type[Task]:
+    from equipoise.tasks.image_classification import ImageClassification
+
+    return ImageClassification
+
+
+register("image_classification", _image_classification)
 register("text_classification", _text_classification)
 register("token_classification", _token_classification)

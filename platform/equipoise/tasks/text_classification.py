@@ -38,6 +38,7 @@ class TextClassification:
     layout: ClassVar[Layout] = "text"
     metric_name: ClassVar[str] = "accuracy"
     model_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    files: ClassVar[tuple[str, ...]] = ("config.json", "model.safetensors", TOKENIZER_FILE)
     ragged: ClassVar[bool] = True
 
     def __init__(

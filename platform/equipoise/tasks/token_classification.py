@@ -44,6 +44,7 @@ class TokenClassification:
     layout: ClassVar[Layout] = "words"
     metric_name: ClassVar[str] = "entity-F1"
     model_class: ClassVar[str] = "AutoModelForTokenClassification"
+    files: ClassVar[tuple[str, ...]] = ("config.json", "model.safetensors", TOKENIZER_FILE)
     ragged: ClassVar[bool] = True
 
     def __init__(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from equipoise.errors import ModelError
+from equipoise.training.residual_blocks import keep_blocks
 
 
 def load_initial_model(
@@ -33,7 +33,7 @@ def load_initial_model(
         folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **options
     )
     if layers is not None:
-        keep_layers(model, layers)
+        keep_blocks(model, layers) if hasattr(model.config, "depths") else keep_layers(model, layers)
     return model
 
 
@@ -61,10 +61,3 @@ def freeze_embeddings(model: Any) -> list[str]:
             parameter.requires_grad_(False)
             frozen.append(name)
     return frozen
-
-
-def teacher_depth(folder: Path) -> int:
-    """Number of encoder layers that a model folder's config names."""
-    from transformers import AutoConfig
-
-    return int(AutoConfig.from_pretrained(folder, local_files_only=True).num_hidden_layers)

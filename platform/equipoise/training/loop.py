@@ -144,9 +144,12 @@ def _loss(torch: Any, engine: Any, examples: Examples, rows: NDArray[np.int64], 
     """Mean loss over the places of these rows; 0 where they have none."""
     longest = int(examples.lengths[rows].max()) if examples.ragged else None
 
+    dtype = next(engine.module.parameters()).dtype
+
     def cut(array: NDArray[Any]) -> Any:
         part = array[rows] if longest is None or array.ndim == 1 else array[rows, :longest]
-        return torch.from_numpy(np.ascontiguousarray(part)).to(engine.device)
+        found = torch.from_numpy(np.ascontiguousarray(part)).to(engine.device)
+        return found.to(dtype) if found.is_floating_point() else found
 
     targets = cut(examples.targets)
     logits = engine(**{name: cut(array) for name, array in examples.arrays.items()}).logits.float()
@@ -181,6 +184,11 @@ def _report_weights(engine: Any, original: dict[str, Any], figures: dict[str, fl
         if full is None:
             full = parameter.detach()
         state[name] = full.float().cpu().contiguous().clone()
+    # Running means and the like, which a BatchNorm keeps; whole on every rank.
+    learned = engine.module.state_dict().keys() - state.keys()
+    for name, buffer in engine.module.named_buffers():
+        if name in learned:
+            state[name] = (buffer.float() if buffer.is_floating_point() else buffer).cpu().contiguous()
     if rank != 0:
         ray.train.report(dict(figures), checkpoint=None)
         return

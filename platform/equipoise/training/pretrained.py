@@ -1,28 +1,37 @@
-"""Where a pretrained model comes from: a folder, a sample package, or the Hugging Face hub."""
+"""Where the teacher's first model comes from: a folder, a sample package, a hub, or fresh weights."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from equipoise.config.model import ModelConfig
 from equipoise.data import SAMPLE_SCHEME, sample_model
 from equipoise.errors import ModelError, ServiceError
+from equipoise.training.new_model import create_model
 
 HUB_SCHEME = "hf://"
-_NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
+NEW_SCHEME = "new://"
+_FETCHED = ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json")
 _TIMEOUT_S = 20.0
 
 
-def resolve_pretrained(source: str) -> Path:
-    """A local folder with config.json, model.safetensors and tokenizer.json.
+def resolve_pretrained(settings: ModelConfig, files: Sequence[str]) -> Path:
+    """A local folder that holds the model the teacher starts from.
 
     Args:
-        source: a folder, `sample://NAME`, or `hf://ORG/NAME` (fetched once, then cached).
+        settings: `teacher` is a folder, `sample://NAME`, `hf://ORG/NAME` (fetched once, then cached),
+            or `new://TYPE`: a model of that type of transformers with fresh weights.
+        files: what the folder must hold.
 
     Raises:
-        ModelError: there is no such model, or it lacks one of the three files.
+        ModelError: there is no such model, or it lacks one of the files.
         ServiceError: the hub cannot be reached.
     """
-    if source.startswith(SAMPLE_SCHEME):
+    source = settings.teacher
+    if source.startswith(NEW_SCHEME):
+        folder = create_model(source.removeprefix(NEW_SCHEME), settings.architecture)
+    elif source.startswith(SAMPLE_SCHEME):
         folder = sample_model(source.removeprefix(SAMPLE_SCHEME))
     elif source.startswith(HUB_SCHEME):
         folder = _download(source)
@@ -35,7 +44,7 @@ def resolve_pretrained(source: str) -> Path:
                 value=source,
                 remedy="give a folder, hf://ORG/NAME or sample://all-minilm-l6-v2",
             )
-    for name in _NEEDED:
+    for name in files:
         if not (folder / name).is_file():
             raise ModelError(
                 f"has no {name}",
@@ -67,7 +76,7 @@ def _download(source: str) -> Path:
     except (HTTPError, OSError):
         reachable = False
     try:
-        found = snapshot_download(name, allow_patterns=list(_NEEDED), local_files_only=not reachable)
+        found = snapshot_download(name, allow_patterns=list(_FETCHED), local_files_only=not reachable)
         return Path(found)
     except (HTTPError, OSError) as error:
         raise ServiceError(

@@ -24,7 +24,7 @@ def test_a_known_family_is_found() -> None:
 
 def test_an_unknown_family_lists_those_there_are() -> None:
     with pytest.raises(
-        ConfigError, match=r"no such task family \(got 'speech'\); one of text_classification"
+        ConfigError, match=r"no such task family \(got 'speech'\); one of image_classification, "
     ):
         find_task("speech")
 

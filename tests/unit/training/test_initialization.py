@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
 
+from equipoise.compression.structure import read_layers
 from equipoise.errors import ModelError
 from equipoise.training.initialization import (
     freeze_embeddings,
     keep_layers,
     load_initial_model,
-    teacher_depth,
 )
 
 SEQUENCES = "AutoModelForSequenceClassification"
@@ -54,7 +54,7 @@ def test_a_student_runs_and_survives_saving(deep_classifier: Path, tmp_path: Pat
     student = load_initial_model(str(deep_classifier), SEQUENCES, None, (0, 2)).eval()
     student.save_pretrained(tmp_path)
     again = load_initial_model(str(tmp_path), SEQUENCES, None, None).eval()
-    assert teacher_depth(tmp_path) == 2
+    assert read_layers(tmp_path)[0] == 2
     ids = torch.tensor([[101, 2000, 3000, 102]])
     with torch.inference_mode():
         torch.testing.assert_close(student(input_ids=ids).logits, again(input_ids=ids).logits)
@@ -62,7 +62,7 @@ def test_a_student_runs_and_survives_saving(deep_classifier: Path, tmp_path: Pat
 
 def test_no_layers_named_keeps_all(deep_classifier: Path) -> None:
     assert load_initial_model(str(deep_classifier), SEQUENCES, None, None).config.num_hidden_layers == 4
-    assert teacher_depth(deep_classifier) == 4
+    assert read_layers(deep_classifier)[0] == 4
 
 
 def test_a_layer_that_is_not_there_is_named(deep_classifier: Path) -> None:

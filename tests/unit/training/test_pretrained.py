@@ -10,21 +10,28 @@ from pathlib import Path
 
 import pytest
 
+from equipoise.config.model import ModelConfig
 from equipoise.errors import ModelError
 from equipoise.training.pretrained import resolve_pretrained
 
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+
+
+def resolve(source: str) -> Path:
+    return resolve_pretrained(ModelConfig(teacher=source), FILES)
+
 
 def test_a_folder_with_everything_is_itself(tiny_bert: Path) -> None:
-    assert resolve_pretrained(str(tiny_bert)) == tiny_bert
+    assert resolve(str(tiny_bert)) == tiny_bert
 
 
 def test_a_sample_is_the_packages_folder(minilm: Path) -> None:
-    assert resolve_pretrained("sample://all-minilm-l6-v2") == minilm
+    assert resolve("sample://all-minilm-l6-v2") == minilm
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
-        resolve_pretrained(str(tmp_path / "absent"))
+        resolve(str(tmp_path / "absent"))
     assert caught.value.where == "model.teacher"
     assert "absent" in str(caught.value)
     assert "hf://" in caught.value.remedy
@@ -36,7 +43,7 @@ def test_a_missing_file_is_named(tiny_bert: Path, tmp_path: Path, name: str) -> 
     shutil.copytree(tiny_bert, folder)
     (folder / name).unlink()
     with pytest.raises(ModelError, match=f"has no {name}") as caught:
-        resolve_pretrained(str(folder))
+        resolve(str(folder))
     assert "safetensors" in caught.value.remedy
 
 
@@ -45,20 +52,21 @@ def test_pickled_weights_are_no_weights(tiny_bert: Path, tmp_path: Path) -> None
     shutil.copytree(tiny_bert, folder)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"has no model\.safetensors"):
-        resolve_pretrained(str(folder))
+        resolve(str(folder))
 
 
 def test_a_name_that_no_hub_can_have_is_wrong_for_good() -> None:
     with pytest.raises(ModelError, match="no such model"):
-        resolve_pretrained("hf://not a/name/at all")
+        resolve("hf://not a/name/at all")
 
 
 ASK = """
 import sys
+from equipoise.config.model import ModelConfig
 from equipoise.errors import EquipoiseError
 from equipoise.training.pretrained import resolve_pretrained
 try:
-    print(resolve_pretrained("hf://nonexistent/model"))
+    print(resolve_pretrained(ModelConfig(teacher="hf://nonexistent/model"), ("config.json",)))
 except EquipoiseError as error:
     print(error)
     sys.exit(error.exit_status)
