@@ -46,6 +46,7 @@ def add_to(app: typer.Typer) -> None:
         epilog="Example: equipoise ledger reconcile runs/demo",
     )
     group.command("show", epilog="Example: equipoise ledger show runs/demo --by resource_type")(show)
+    group.command("export", epilog="Example: equipoise ledger export runs/demo --focus bill.csv")(export)
     group.command("reconcile", epilog="Example: equipoise ledger reconcile runs/demo --by day")(reconcile)
     app.add_typer(group, name="ledger")
 
@@ -80,8 +81,8 @@ def show(
         (
             group.name or "-",
             f"{group.lines:,}",
-            f"{group.quantity:,.3f} {group.unit}",
-            "-" if group.used is None else f"{group.used:,.3f}",
+            f"{group.quantity:,.6g} {group.unit}",
+            "-" if group.used is None else f"{group.used:,.6g}",
             f"${group.billed_usd:,.6f}",
         )
         for group in groups
@@ -100,20 +101,109 @@ def reconcile(
     tolerance: Annotated[
         float, typer.Option(help="Share of the node-hours that may be off.", min=0, max=1)
     ] = 0.001,
+    bill: Annotated[
+        str | None,
+        typer.Option(help="Hold it against a provider's bill instead: a FOCUS file, .csv or .parquet."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="Take only charges with this tag, KEY=VALUE; may be repeated.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Hold the lines of each period against its node-hours; ends with 5 where they differ."""
-    from equipoise.costs.ledger_reconcile import period_seconds, require_reconciled
+    """Hold the lines of each period against its node-hours, or a bill; ends with 5 where they differ."""
+    from equipoise.costs.ledger_reconcile import DAY_S, HOUR_S, require_reconciled
     from equipoise.costs.ledger_reconcile import reconcile as hold_against_nodes
 
     folder = _open(run)
     window = _window(since, until)
-    found = hold_against_nodes(folder, **window, period_s=period_seconds(by.value), tolerance=tolerance)
+    if bill is not None:
+        _reconcile_bill(folder, bill, _tags(tag or []), tolerance, json)
+        return
+    period_s = DAY_S if by is Period.DAY else HOUR_S
+    found = hold_against_nodes(folder, **window, period_s=period_s, tolerance=tolerance)
     if json:
         _print_json(_as_json(found))
     else:
         _print_reconciliation(found)
     require_reconciled(found, folder.location)
+
+
+def export(
+    run: Run,
+    focus: Annotated[str, typer.Option(help="File to write, a path or URI: .csv or .parquet.")],
+) -> None:
+    """Write what was metered as a FOCUS 1.0 data set."""
+    from equipoise.costs.ledger import iterate_ledger
+    from equipoise.costs.ledger_focus import export_focus
+
+    folder = _open(run)
+    rows = export_focus(iterate_ledger(folder), focus, _regions(folder))
+    typer.echo(f"{rows:,} rows in {focus}")
+
+
+def _regions(folder: RunFolder) -> dict[str, str]:
+    """Region of each node type and storage class of the run's price book."""
+    from equipoise.config import RunConfig, validate_config
+    from equipoise.costs.price_book import load_prices
+
+    if not folder.has("config.json"):
+        return {}
+    config = validate_config(RunConfig, folder.read("config.json"), where=folder.path("config.json"))
+    book = load_prices(config.cost)
+    return {name: price.region for name, price in {**book.nodes, **book.storage}.items() if price.region}
+
+
+def _reconcile_bill(
+    folder: RunFolder, bill: str, tags: dict[str, str], tolerance: float, as_json: bool
+) -> None:
+    from equipoise.costs.ledger_bill import compare_bill, read_bill, require_billed
+
+    found = compare_bill(folder, read_bill(bill, tags), tolerance)
+    if as_json:
+        checks = [
+            {
+                **vars(check),
+                "reconciles": check.difference <= tolerance,
+                "difference": check.difference if check.bill_usd else None,
+            }
+            for check in found.checks
+        ]
+        _print_json(
+            {
+                "reconciles": not found.mismatches,
+                "checks": checks,
+                "unmatched_rows": found.unmatched_rows,
+                "unmatched_usd": found.unmatched_usd,
+            }
+        )
+    else:
+        rows = [
+            (
+                check.resource,
+                check.period_start[:16] + "Z",
+                f"${check.bill_usd:.6f}",
+                f"${check.ledger_usd:.6f}",
+                f"{check.difference:.4%}",
+                "ok" if check.difference <= tolerance else "OFF",
+            )
+            for check in found.checks
+        ]
+        _print_table(("resource", "from", "bill", "ledger", "off", ""), rows)
+        if found.unmatched_rows:
+            typer.echo(
+                f"{found.unmatched_rows} charges of ${found.unmatched_usd:.6f} are for nothing that the "
+                "ledger meters"
+            )
+    require_billed(found, bill)
+
+
+def _tags(given: list[str]) -> dict[str, str]:
+    from equipoise.errors import ConfigError
+
+    for text in given:
+        if "=" not in text:
+            raise ConfigError("is not KEY=VALUE", where="--tag", value=text)
+    return dict(text.split("=", 1) for text in given)
 
 
 def _print_reconciliation(found: Reconciliation) -> None:

@@ -227,12 +227,14 @@ def read_ledger(run: RunFolder) -> list[LedgerLine]:
     Raises:
         InputError: a line is damaged; names its object and its number.
     """
-    return [
-        line
-        for name in storage.list_files(run.path("ledger"))
-        if name.endswith(".jsonl")
-        for line in _read_lines(run.path("ledger", name))
-    ]
+    return list(iterate_ledger(run))
+
+
+def iterate_ledger(run: RunFolder) -> Iterator[LedgerLine]:
+    """The same, one object in memory at a time."""
+    for name in storage.list_files(run.path("ledger")):
+        if name.endswith(".jsonl"):
+            yield from _read_lines(run.path("ledger", name))
 
 
 def ledger_usd(lines: Iterable[LedgerLine]) -> dict[str, dict[str, float]]:

@@ -20,6 +20,7 @@ from equipoise.runs.folder import RunFolder
 TOLERANCE = 0.001
 """Missing and excess node-hours together, as a share of the period's node-hours."""
 HOUR_S = 3600
+DAY_S = 24 * HOUR_S
 
 _LISTED = 20
 
@@ -45,6 +46,7 @@ class PeriodCheck:
     unsettled_hours: float
     node_usd: float
     billed_usd: float
+    """Of the lines, and of what is idle on nodes whose books are still open."""
 
     @property
     def difference(self) -> float:
@@ -195,7 +197,7 @@ def _by_period(
         "excess": whole.excess,
         "shared": whole.shared,
         "unsettled": open_nodes.offered,
-        "billed": whole.used,
+        "billed": whole.used + unclaimed,
     }
     number = whole.start // length
     base = int(number.min())
@@ -295,15 +297,6 @@ def _microseconds(seconds: float) -> int:
 def _rounded(hours: float, node_hours: float) -> float:
     """Zero where nothing but rounding is left."""
     return hours if hours > 1e-9 * max(node_hours, 1e-12) else 0.0
-
-
-def period_seconds(name: str) -> int:
-    """Length of a named period.
-
-    Raises:
-        KeyError: neither hour nor day.
-    """
-    return {"hour": HOUR_S, "day": 24 * HOUR_S}[name]
 
 
 def parse_moment(text: str) -> float:

@@ -81,6 +81,27 @@ def test_a_lost_line_ends_with_5_and_prints_what_it_knows(metered: RunFolder) ->
     assert caught.value.exit_status == 5
 
 
+@pytest.mark.parametrize("name", ["bill.csv", "bill.parquet"])
+def test_an_export_is_a_bill_that_agrees(metered: RunFolder, tmp_path: Path, name: str) -> None:
+    bill = str(tmp_path / name)
+    assert "rows in" in call("export", metered.location, "--focus", bill)
+    assert "OFF" not in call("reconcile", metered.location, "--bill", bill)
+    found = json.loads(call("reconcile", metered.location, "--bill", bill, "--tag", "run=tiny", "--json"))
+    assert found["reconciles"]
+    assert {check["resource"] for check in found["checks"]} == {"aws/c7i.large", "aws/s3-standard"}
+
+
+def test_a_bill_that_differs_ends_with_5(metered: RunFolder, tmp_path: Path) -> None:
+    bill = str(tmp_path / "bill.csv")
+    call("export", metered.location, "--focus", bill)
+    next(Path(metered.location, "ledger").glob("driver-*/000000.jsonl")).unlink()
+    with pytest.raises(ReconcileError, match="the bill says") as caught:
+        CliRunner().invoke(
+            app, ["ledger", "reconcile", metered.location, "--bill", bill], catch_exceptions=False
+        )
+    assert caught.value.exit_status == 5
+
+
 def test_bad_input_is_named(metered: RunFolder, tmp_path: Path) -> None:
     runner = CliRunner()
     with pytest.raises(ConfigError, match=r"--from: is no ISO 8601 time \(got 'yesterday'\)"):
