@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from equipoise.config.cluster import ClusterConfig
 from equipoise.config.cost import CostConfig
 from equipoise.config.data import DataConfig
 from equipoise.config.measurement import MeasurementConfig
@@ -34,6 +35,7 @@ class RunConfig(Section):
     cost: CostConfig = CostConfig()
     constraints: ConstraintsConfig = ConstraintsConfig()
     serving: ServingConfig = ServingConfig()
+    cluster: ClusterConfig = ClusterConfig()
 
     @property
     def run_folder(self) -> str:

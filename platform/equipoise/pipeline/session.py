@@ -87,7 +87,7 @@ def _sweep(root: Path) -> None:
 
 def _changeable(run: RunFolder) -> set[str]:
     """Sections of the config that no finished stage of the run depends on."""
-    found = {"output"}
+    found = {"output", "cluster"}
     if not run.has("served.json"):
         found.add("serving")
     if not (run.has("choice.json") and run.read("choice.json")["feasible"]):

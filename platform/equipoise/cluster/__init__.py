@@ -1,0 +1,1 @@
+"""Ray clusters that run elsewhere: Kubernetes with KubeRay, and the Ray Jobs API."""
