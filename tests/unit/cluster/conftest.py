@@ -61,7 +61,12 @@ def check_object(crds: dict[str, Manifest]) -> Callable[[Manifest], None]:
         if manifest["apiVersion"].startswith("ray.io/"):
             jsonschema.Draft202012Validator(crds[manifest["kind"]]).validate(manifest)
             for template in pod_templates(manifest):
-                pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": template["spec"]}
+                pod = {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {"name": "pod"},
+                    "spec": template["spec"],
+                }
                 kubernetes_validate.validate(pod, "1.37", strict=True)
         else:
             kubernetes_validate.validate(manifest, "1.37", strict=True)

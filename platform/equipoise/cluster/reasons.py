@@ -1,0 +1,95 @@
+"""Why pods do not start, out of their own status and their events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Manifest = dict[str, Any]
+
+_PATIENT = {"ContainerCreating", "PodInitializing"}
+_LONGEST = 300
+
+
+def pod_reasons(pods: list[Manifest], events: list[Manifest]) -> list[str]:
+    """One sentence for each pod that is not up, the newest warning about it included; sorted.
+
+    Args:
+        pods: the pods of one Ray cluster.
+        events: of their namespace; those about other objects are left out, unless no pod is there at
+            all: then the newest warning about any KubeRay object stands in.
+    """
+    found = [sentence for pod in pods if (sentence := _reason(pod, events))]
+    return sorted(found)
+
+
+def newest_warning(events: list[Manifest], names: set[str]) -> str:
+    """The newest Warning about one of the named objects, as `REASON: MESSAGE`; empty where there is none."""
+    about = [
+        event
+        for event in events
+        if event.get("type") == "Warning" and event.get("involvedObject", {}).get("name") in names
+    ]
+    if not about:
+        return ""
+    newest = max(about, key=_time)
+    return _short(f"{newest.get('reason', '')}: {newest.get('message', '')}")
+
+
+def fatal_reason(pods: list[Manifest]) -> str:
+    """Why a pod will never start by waiting: its image or its configuration; empty where none is so."""
+    for pod in pods:
+        for status in _statuses(pod):
+            waiting = status.get("state", {}).get("waiting", {})
+            if waiting.get("reason") in (
+                "InvalidImageName",
+                "CreateContainerConfigError",
+                "ErrImageNeverPull",
+            ):
+                return _short(f"{waiting['reason']}: {waiting.get('message', '')}")
+    return ""
+
+
+def _reason(pod: Manifest, events: list[Manifest]) -> str:
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    if status.get("phase") in ("Succeeded", "Running") and all(
+        entry.get("ready") or entry.get("state", {}).get("terminated", {}).get("exitCode") == 0
+        for entry in _statuses(pod)
+    ):
+        return ""
+    parts = []
+    for condition in status.get("conditions", []):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            parts.append(f"{condition.get('reason', 'Unschedulable')}: {condition.get('message', '')}")
+    for entry in _statuses(pod):
+        state = entry.get("state", {})
+        waiting, ended = state.get("waiting", {}), state.get("terminated", {})
+        if waiting.get("reason") and waiting["reason"] not in _PATIENT:
+            parts.append(f"{waiting['reason']}: {waiting.get('message', '')}")
+        if ended and ended.get("exitCode") != 0:
+            parts.append(f"{ended.get('reason', 'Error')}, exit code {ended.get('exitCode')}")
+    parts = parts or [part for part in [newest_warning(events, {name})] if part]
+    if not parts:
+        return ""
+    return _short(f"pod {name}: {parts[0]}")
+
+
+def _statuses(pod: Manifest) -> list[Manifest]:
+    status = pod.get("status", {})
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+def _time(event: Manifest) -> str:
+    # ISO 8601 in UTC sorts as text; newer clusters fill eventTime only.
+    series = event.get("series") or {}
+    return str(
+        event.get("lastTimestamp")
+        or series.get("lastObservedTime")
+        or event.get("eventTime")
+        or event.get("metadata", {}).get("creationTimestamp")
+        or ""
+    )
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split()).rstrip(": ")
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
