@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 from equipoise import __version__
-from equipoise.cli import choose, compare, doctor, exporter, init, keys, ledger, run, serve, show
+from equipoise.cli import (
+    choose,
+    compare,
+    deploy,
+    doctor,
+    exporter,
+    init,
+    jobs,
+    keys,
+    ledger,
+    render,
+    run,
+    serve,
+    show,
+    submit,
+)
 from equipoise.errors import EquipoiseError
 
 app = typer.Typer(
@@ -22,7 +37,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (run, show, choose, compare, serve, init, doctor, exporter, ledger, keys):
+COMMANDS = (
+    run,
+    show,
+    choose,
+    compare,
+    serve,
+    submit,
+    jobs,
+    deploy,
+    render,
+    init,
+    doctor,
+    exporter,
+    ledger,
+    keys,
+)
+for module in COMMANDS:
     module.add_to(app)
 
 

@@ -70,6 +70,14 @@ class Jobs(Protocol):
         """
         ...
 
+    def log(self, job_id: str) -> str:
+        """The whole log so far.
+
+        Raises:
+            ServiceError: there is none yet.
+        """
+        ...
+
     def cancel(self, job_id: str) -> list[str]:
         """End a job and remove what it left; names what was removed or stopped."""
         ...

@@ -14,7 +14,7 @@ from typing import Any
 
 from equipoise.cluster.api_faults import explain_api_error, explain_transport_error
 from equipoise.cluster.names import MANAGER
-from equipoise.errors import ConfigError, EquipoiseError, ServiceError
+from equipoise.errors import ConfigError, EquipoiseError, InputError, ServiceError
 
 Manifest = dict[str, Any]
 
@@ -31,6 +31,7 @@ KINDS = {
 }
 """API version and plural of each kind that Equipoise touches."""
 
+_KARPENTER = ("karpenter.sh/v1", "karpenter.sh/v1beta1")
 _CLUSTER_WIDE = {"Node"}
 _CONNECT_S, _READ_S = 10.0, 30.0
 # A log may be silent for long; a connection that broke unnoticed must not be.
@@ -116,14 +117,25 @@ class KubernetesApi:
         found = self._json("GET", f"/apis/{group_version}", group_version, "", missing=True)
         return {entry["kind"] for entry in (found or {}).get("resources", [])}
 
-    def pod_log(self, pod: str, since: str = "") -> Iterator[str]:
-        """Lines of a pod's log as they come, each behind its RFC 3339 timestamp, until the pod ends.
+    def adds_nodes(self) -> bool:
+        """Whether something adds nodes for pods that wait: Karpenter, or the cluster autoscaler."""
+        if any(self.resources(version) for version in _KARPENTER):
+            return True
+        try:
+            system = self.in_namespace("kube-system")
+            return system.get("ConfigMap", "cluster-autoscaler-status") is not None
+        except InputError:
+            return True  # It may not be looked at: the benefit of the doubt.
+
+    def pod_log(self, pod: str, since: str = "", *, follow: bool = True) -> Iterator[str]:
+        """Lines of a pod's log, each behind its RFC 3339 timestamp.
 
         Args:
             pod: its name.
+            follow: go on as lines come, until the pod ends.
             since: timestamp of the last line already seen; earlier lines are left out by the second.
         """
-        query = {"follow": "true", "timestamps": "true"}
+        query = {"follow": str(follow).lower(), "timestamps": "true"}
         if since:
             query["sinceTime"] = since
         response = self._send("GET", f"{self.path('Pod', pod)}/log", query, None, "", _LOG_READ_S)
@@ -225,6 +237,7 @@ def connect(
     Raises:
         ConfigError: there is no kubeconfig, or the context is not in it, or its credentials cannot be read.
     """
+    import yaml
     from kubernetes import client, config
     from kubernetes.config import ConfigException
 
@@ -250,7 +263,7 @@ def connect(
         )
     try:
         contexts, active = config.list_kube_config_contexts(config_file=location)  # type: ignore[no-untyped-call]
-    except (ConfigException, TypeError, KeyError) as error:
+    except (ConfigException, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"the kubeconfig cannot be used: {error}", where=location) from error
     chosen = next((entry for entry in contexts if entry["name"] == context), None) if context else active
     if chosen is None:

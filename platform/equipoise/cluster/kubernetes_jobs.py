@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import yaml
-
 from equipoise.cluster.api_faults import INSTALL_KUBERAY
 from equipoise.cluster.fit import misfits, over_quota
 from equipoise.cluster.jobs import Job, State, exit_code
 from equipoise.cluster.kubernetes_api import KubernetesApi, Manifest
 from equipoise.cluster.manifests import ray_job, run_config_map
 from equipoise.cluster.manifests.ray_job import MOUNT, RUN_FILE
+from equipoise.cluster.manifests.text import to_yaml
 from equipoise.cluster.names import MANAGER
 from equipoise.cluster.reasons import fatal_reason, newest_warning, pod_reasons
 from equipoise.cluster.run_files import with_paths
@@ -23,7 +22,6 @@ from equipoise.errors import EquipoiseError, InputError, ServiceError
 _PRICES_FILE = "prices.yaml"
 _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 _OURS = f"app.kubernetes.io/managed-by={MANAGER}"
-_AUTOSCALERS = ("karpenter.sh/v1", "karpenter.sh/v1beta1")
 
 _ENDED: dict[str, State] = {"SUCCEEDED": "succeeded", "FAILED": "failed", "STOPPED": "stopped"}
 
@@ -52,7 +50,9 @@ def job_manifests(config: RunConfig, job_id: str) -> list[Manifest]:
 
     values = with_paths(config, place)
     values["output"] = out = run_folder(config)
-    files[RUN_FILE] = yaml.safe_dump(values, sort_keys=False)
+    # The pods are what it asks for already.
+    del values["cluster"]
+    files[RUN_FILE] = to_yaml(values)
     return [
         run_config_map(job_id, files),
         ray_job(job_id, cluster, out, {"run": config.name, "manager": MANAGER}),
@@ -111,7 +111,7 @@ class KubernetesJobs:
             notes.append("nodes cannot be listed with these rights, so whether the pods fit is not known")
             return notes
         found = misfits(cluster, nodes)
-        if found and self._nodes_come_on_demand():
+        if found and self.api.adds_nodes():
             notes += [f"needs a node that is not there yet: {sentence}" for sentence in found]
         elif found:
             raise InputError(
@@ -155,17 +155,16 @@ class KubernetesJobs:
 
     def tail(self, job_id: str, cursor: str) -> Iterator[tuple[str, str]]:
         """Lines of the submitter's log, which follows the job's; the cursor is the last line's timestamp."""
-        labels = f"app.kubernetes.io/instance={job_id},app.kubernetes.io/component=submitter"
-        pods = [pod for pod in self.api.list_objects("Pod", labels=labels) if _has_log(pod)]
-        if not pods:
-            raise ServiceError("there is no log yet", where=job_id)
-        newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
-        for line in self.api.pod_log(newest["metadata"]["name"], since=cursor):
+        for line in self.api.pod_log(self._submitter(job_id), since=cursor):
             time, _, text = line.partition(" ")
             # The server leaves out earlier lines by the second only.
             if time > cursor:
                 cursor = time
                 yield f"{text}\n", cursor
+
+    def log(self, job_id: str) -> str:
+        lines = self.api.pod_log(self._submitter(job_id), follow=False)
+        return "".join(line.partition(" ")[2] + "\n" for line in lines)
 
     def cancel(self, job_id: str) -> list[str]:
         return [
@@ -173,6 +172,15 @@ class KubernetesJobs:
             for kind in ("RayJob", "ConfigMap")
             if self.api.delete(kind, job_id)
         ]
+
+    def _submitter(self, job_id: str) -> str:
+        """The newest pod that handed the job to its cluster."""
+        labels = f"app.kubernetes.io/instance={job_id},app.kubernetes.io/component=submitter"
+        pods = [pod for pod in self.api.list_objects("Pod", labels=labels) if _has_log(pod)]
+        if not pods:
+            raise ServiceError("there is no log yet", where=job_id, remedy="look again once the job runs")
+        newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+        return str(newest["metadata"]["name"])
 
     def _job(self, manifest: Manifest) -> Job:
         """A job with the reason that it does not start, which takes a look at its pods or its queue."""
@@ -205,16 +213,6 @@ class KubernetesJobs:
             if condition.get("status") == "False" and condition.get("type") in ("QuotaReserved", "Admitted")
         ]
         return str(conditions[0].get("message", "")) if conditions else ""
-
-    def _nodes_come_on_demand(self) -> bool:
-        """Whether something adds nodes for pods that wait."""
-        if any(self.api.resources(version) for version in _AUTOSCALERS):
-            return True
-        system = self.api.in_namespace("kube-system")
-        try:
-            return system.get("ConfigMap", "cluster-autoscaler-status") is not None
-        except InputError:
-            return True  # It cannot be seen: the benefit of the doubt.
 
 
 def read_job(manifest: Manifest) -> Job:

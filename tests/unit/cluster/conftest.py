@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +17,20 @@ from equipoise.config import RunConfig
 from equipoise.config.cluster import ClusterConfig
 
 Manifest = dict[str, Any]
+
+
+def _beside(name: str) -> ModuleType:
+    """A module beside this file; tests are imported without a package around them."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+api_server = _beside("api_server")
 
 
 @pytest.fixture(scope="session")
@@ -108,3 +125,40 @@ def sample_run() -> Callable[..., RunConfig]:
         return RunConfig.model_validate({**base, **values})
 
     return build
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """A small API server on loopback."""
+    found = api_server.ApiServer()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def kubeconfig(server: Any, tmp_path: Path) -> Path:
+    """A kubeconfig for that server: context `test`, in namespace research, and `stranger`, unknown."""
+    path = tmp_path / "kubeconfig"
+    users = {"admin": api_server.TOKEN, "nobody": "expired"}
+    values = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "local", "cluster": {"server": server.url}}],
+        "users": [{"name": name, "user": {"token": token}} for name, token in users.items()],
+        "contexts": [
+            {"name": "test", "context": {"cluster": "local", "user": "admin", "namespace": "research"}},
+            {"name": "stranger", "context": {"cluster": "local", "user": "nobody"}},
+        ],
+    }
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def api(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of that server, impatient."""
+    from equipoise.cluster import kubernetes_api
+
+    monkeypatch.setattr(kubernetes_api, "_BACKOFF_S", 0.01)
+    return kubernetes_api.connect(kubeconfig=str(kubeconfig))

@@ -16,6 +16,7 @@ from equipoise.cluster.manifests import ray_cluster, ray_job, ray_service, run_c
 from equipoise.config.cluster import ClusterConfig
 from equipoise.config.serving import ServingConfig
 from equipoise.errors import ConfigError
+from equipoise_serving.app import ApplicationArgs, build
 
 Manifest = dict[str, Any]
 
@@ -51,7 +52,7 @@ def every_kind(cluster: ClusterConfig) -> list[Manifest]:
     return [
         ray_cluster("shared", cluster),
         ray_job("topics-1a2b", cluster, "/mnt/equipoise/runs/topics"),
-        ray_service("topics", "s3://bucket/topics", "topics", cluster, ServingConfig(replicas=3)),
+        ray_service("topics", "s3://bucket/topics", cluster, ServingConfig(replicas=3)),
         run_config_map("topics-1a2b", {"run.yaml": "name: topics\n"}),
     ]
 
@@ -175,12 +176,13 @@ def test_spot_and_gpu_nodes_are_selected_and_tolerated(cluster_config: Callable[
 def test_the_served_application_is_one_that_the_builder_takes(
     cluster_config: Callable[..., ClusterConfig],
 ) -> None:
-    service = ray_service("topics", "s3://b/topics", "topics", cluster_config(), ServingConfig(replicas=3))
+    service = ray_service("topics", "s3://b/topics", cluster_config(), ServingConfig(replicas=3))
     config = yaml.safe_load(service["spec"]["serveConfigV2"])
     [application] = config["applications"]
-    assert application["args"]["bundle"] == "s3://b/topics"
-    serving = ServingConfig.model_validate(application["args"]["serving"])
-    assert (serving.replicas, serving.host, serving.port) == (3, "0.0.0.0", 8000)
+    assert application["import_path"] == f"{build.__module__}:{build.__name__}"
+    given = ApplicationArgs.model_validate(application["args"])
+    assert given.bundle == "s3://b/topics"
+    assert (given.serving.replicas, given.serving.host, given.serving.port) == (3, "0.0.0.0", 8000)
 
 
 def test_pods_need_an_image() -> None:

@@ -25,7 +25,7 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
     # The root file system is read-only; everything that writes below a home writes here.
-    "HOME": f"{_SCRATCH}/home",
+    "HOME": _SCRATCH,
 }
 
 

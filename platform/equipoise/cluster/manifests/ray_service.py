@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from equipoise.cluster.manifests.ray_cluster import API_VERSION, cluster_spec
+from equipoise.cluster.manifests.text import to_yaml
 from equipoise.cluster.names import object_labels
 from equipoise.config.cluster import ClusterConfig
 from equipoise.config.serving import ServingConfig
@@ -17,20 +16,17 @@ SERVE_PORT = 8000
 _UNHEALTHY_S = 900
 
 
-def ray_service(
-    name: str, bundle: str, model_name: str, cluster: ClusterConfig, serving: ServingConfig
-) -> dict[str, Any]:
+def ray_service(name: str, bundle: str, cluster: ClusterConfig, serving: ServingConfig) -> dict[str, Any]:
     """A RayService; a changed cluster comes up beside the old one and takes over once it is ready.
 
     Args:
         name: of the service; clients reach it at `NAME-serve-svc:8000`.
-        bundle: URI or path of the bundle, as every pod sees it.
-        model_name: name in paths, answers and metrics.
+        bundle: URI or path of a bundle or of a run folder with one, as every pod sees it.
         cluster: image, size, placement, storage.
         serving: replicas, batching, limits.
     """
     spec: dict[str, Any] = {
-        "serveConfigV2": serve_config(bundle, model_name, serving),
+        "serveConfigV2": serve_config(bundle, serving),
         "upgradeStrategy": {"type": "NewCluster"},
         # Traffic goes where replicas are; a head that runs none would answer from one hop further.
         "excludeHeadPodFromServeSvc": bool(cluster.worker_groups),
@@ -52,12 +48,12 @@ def ray_service(
     }
 
 
-def serve_config(bundle: str, model_name: str, serving: ServingConfig) -> str:
+def serve_config(bundle: str, serving: ServingConfig) -> str:
     """`serveConfigV2`: one application of one bundle, as YAML."""
     values = serving.model_dump(mode="json")
     # Within a pod the front listens for the whole pod network; the Service and its policies bound it.
     values.update(host="0.0.0.0", port=SERVE_PORT)  # noqa: S104
-    return yaml.safe_dump(
+    return to_yaml(
         {
             "proxy_location": "EveryNode",
             "http_options": {"host": "0.0.0.0", "port": SERVE_PORT},  # noqa: S104
@@ -66,9 +62,8 @@ def serve_config(bundle: str, model_name: str, serving: ServingConfig) -> str:
                     "name": "equipoise",
                     "route_prefix": "/",
                     "import_path": BUILDER,
-                    "args": {"bundle": bundle, "model_name": model_name, "serving": values},
+                    "args": {"bundle": bundle, "serving": values},
                 }
             ],
-        },
-        sort_keys=False,
+        }
     )

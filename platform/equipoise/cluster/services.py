@@ -1,0 +1,233 @@
+"""Bundles as RayServices on Kubernetes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from equipoise import storage
+from equipoise.bundle import locate_bundle, open_bundle
+from equipoise.bundle_fetch import find_bundle
+from equipoise.cluster.bundle_upload import upload_bundle
+from equipoise.cluster.fit import misfits
+from equipoise.cluster.kubernetes_api import KubernetesApi, Manifest
+from equipoise.cluster.kubernetes_jobs import require_kuberay
+from equipoise.cluster.manifests import ray_service
+from equipoise.cluster.names import MANAGER, service_name
+from equipoise.cluster.reasons import fatal_reason, newest_warning, pod_reasons
+from equipoise.config.cluster import ClusterConfig
+from equipoise.config.serving import ServingConfig
+from equipoise.errors import InputError, ServiceError
+
+BUNDLE = "equipoise/bundle"
+"""Annotation that says which bundle a deployment is of."""
+
+_OURS = f"app.kubernetes.io/managed-by={MANAGER}"
+_POLL_S = 3.0
+
+Phase = Literal["starting", "ready", "updating", "failing"]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A deployment, as KubeRay sees it."""
+
+    name: str
+    phase: Phase
+    bundle: str
+    message: str
+    address: str
+    """Where it answers within the cluster."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For a script."""
+        return asdict(self)
+
+
+def shared_bundle(location: str, cluster: ClusterConfig, upload: bool = True) -> tuple[str, str]:
+    """Where every pod can read a bundle, and what to name its deployment after.
+
+    A URI and a path on the claim are used as they are; a bundle of this machine is verified and
+    uploaded to `cluster.storage.bucket`.
+
+    Args:
+        location: run folder or bundle, a path or a URI.
+        cluster: its storage.
+        upload: False gives the place without writing anything.
+
+    Raises:
+        BundleError: there is no bundle, or it is damaged.
+        InputError: it is on this machine only, and no bucket is configured.
+    """
+    if storage.is_uri(location):
+        folder, manifest = find_bundle(location)
+        return folder, manifest.name
+    if _on_claim(location, cluster):
+        # Pods see it, this machine need not: which of the two it is, each replica finds out.
+        path = PurePosixPath(location)
+        return str(path), path.parent.name if path.name == "bundle" else path.name
+    bundle = open_bundle(locate_bundle(location))
+    if cluster.storage.bucket is None:
+        require_shared(location, cluster)
+    return upload_bundle(bundle, str(cluster.storage.bucket), write=upload), bundle.manifest.name
+
+
+def require_shared(location: str, cluster: ClusterConfig) -> None:
+    """Raise InputError unless every pod can read a location: a URI, or a path on the claim."""
+    if not storage.is_uri(location) and not _on_claim(location, cluster):
+        raise InputError(
+            "is on this machine, where pods cannot read it",
+            where=location,
+            remedy="set cluster.storage.bucket, or copy it to the claim and name it below "
+            f"{cluster.storage.mount_path}",
+        )
+
+
+def _on_claim(location: str, cluster: ClusterConfig) -> bool:
+    return PurePosixPath(location).is_relative_to(cluster.storage.mount_path)
+
+
+def service_manifest(bundle: str, name: str, cluster: ClusterConfig, serving: ServingConfig) -> Manifest:
+    """The RayService of a bundle that pods can read."""
+    manifest = ray_service(service_name(name), bundle, cluster, serving)
+    manifest["metadata"]["annotations"] = {BUNDLE: bundle}
+    return manifest
+
+
+class Services:
+    """RayServices of Equipoise's in one namespace."""
+
+    def __init__(self, api: KubernetesApi) -> None:
+        self.api = api
+
+    def deploy(self, manifest: Manifest, cluster: ClusterConfig, *, force: bool = False) -> str:
+        """Create a deployment, or replace it without downtime.
+
+        Returns:
+            Its name, as `RayService NAMESPACE/NAME`.
+
+        Raises:
+            InputError: the cluster refuses it, or no node can take its pods.
+            ServiceError: it was changed by someone else in between.
+        """
+        require_kuberay(self.api, {"RayService", "RayCluster"})
+        _check_nodes(self.api, cluster)
+        name = manifest["metadata"]["name"]
+        held = self.api.get("RayService", name)
+        version = held["metadata"].get("resourceVersion") if held is not None else None
+        self.api.apply(manifest, dry_run=True, force=force)
+        self.api.apply(manifest, force=force, resource_version=version)
+        return f"RayService {self.api.namespace}/{name}"
+
+    def find(self, name: str) -> Service | None:
+        """A deployment, with the reason that its pods do not start."""
+        found = self.api.get("RayService", name)
+        if found is None:
+            return None
+        service = read_service(found, self.api.namespace)
+        if service.phase == "ready":
+            return service
+        pods = self.api.list_objects("Pod", labels=f"app.kubernetes.io/instance={name}")
+        fatal = fatal_reason(pods)
+        if fatal:
+            return _with(service, "failing", f"it can never start: {fatal}")
+        events = self.api.list_objects("Event", fields="type=Warning")
+        reasons = pod_reasons(pods, events)
+        if not reasons and not pods:
+            reasons = [part for part in [newest_warning(events, {name})] if part]
+        return _with(service, service.phase, "; ".join(reasons[:2]) or service.message)
+
+    def list_services(self) -> list[Service]:
+        """Every deployment."""
+        found = self.api.list_objects("RayService", labels=_OURS)
+        return [read_service(manifest, self.api.namespace) for manifest in found]
+
+    def wait(self, name: str, bundle: str, tell: Callable[[str], None], timeout_s: float) -> Service:
+        """Wait until a deployment serves its bundle, saying what it waits for.
+
+        Raises:
+            InputError: it can never start, or it was removed.
+            ServiceError: the time is over, or another deployment took its place.
+        """
+        deadline, said = time.monotonic() + timeout_s, ""
+        while True:
+            service = self.find(name)
+            if service is None:
+                raise InputError("was removed while it came up", where=name)
+            if service.bundle != bundle:
+                raise ServiceError(
+                    f"another deployment took its place: {service.bundle}",
+                    where=name,
+                    remedy="agree who deploys, then repeat the command",
+                )
+            if service.phase == "ready":
+                return service
+            if service.message.startswith("it can never start"):
+                raise InputError(
+                    service.message, where=name, remedy=f"correct it, or equipoise undeploy {name}"
+                )
+            line = f"{service.phase}: {service.message or 'waits for its pods'}"
+            if line != said:
+                said = line
+                tell(f"{name} {line}")
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    f"not ready after {timeout_s:.0f} s; {line}",
+                    where=name,
+                    remedy=f"it goes on: equipoise status {name}, or equipoise undeploy {name}",
+                )
+            time.sleep(_POLL_S)
+
+    def undeploy(self, name: str) -> list[str]:
+        """Remove a deployment and everything it owns; names what was removed."""
+        return [f"RayService {self.api.namespace}/{name}"] if self.api.delete("RayService", name) else []
+
+
+def read_service(manifest: Manifest, namespace: str) -> Service:
+    """A deployment's phase, from what KubeRay wrote into its status."""
+    name, status = manifest["metadata"]["name"], manifest.get("status", {})
+    conditions = {entry["type"]: entry for entry in status.get("conditions", [])}
+    ready = conditions.get("Ready", {}).get("status") == "True"
+    upgrading = conditions.get("UpgradeInProgress", {}).get("status") == "True"
+    seen = status.get("observedGeneration", 0) >= manifest["metadata"].get("generation", 0)
+    messages = [
+        entry.get("message", "")
+        for key in ("pendingServiceStatus", "activeServiceStatus")
+        for application in status.get(key, {}).get("applicationStatuses", {}).values()
+        for entry in [application, *application.get("serveDeploymentStatuses", {}).values()]
+        if entry.get("status") in ("DEPLOY_FAILED", "UNHEALTHY")
+    ]
+    phase: Phase = "starting"
+    if messages:
+        phase = "failing"
+    elif ready:
+        phase = "updating" if upgrading or not seen else "ready"
+    said = next((part for part in messages if part), "") or conditions.get("Ready", {}).get("message", "")
+    return Service(
+        name=name,
+        phase=phase,
+        bundle=manifest["metadata"].get("annotations", {}).get(BUNDLE, ""),
+        message="" if phase == "ready" else " ".join(str(said).split())[:300],
+        address=f"http://{name}-serve-svc.{namespace}:8000",
+    )
+
+
+def _check_nodes(api: KubernetesApi, cluster: ClusterConfig) -> None:
+    try:
+        nodes = api.list_objects("Node")
+    except InputError:
+        return  # Not allowed to look: the scheduler will tell.
+    found = misfits(cluster, nodes)
+    if found and not api.adds_nodes():
+        raise InputError(
+            "no node can ever take these pods: " + "; ".join(found),
+            where="cluster",
+            remedy="make the groups smaller, correct node_selector and tolerations, or add nodes",
+        )
+
+
+def _with(service: Service, phase: Phase, message: str) -> Service:
+    return Service(service.name, phase, service.bundle, message, service.address)
