@@ -22,8 +22,12 @@ class LineDisplay:
     def __init__(self, quiet: bool = False) -> None:
         self._err = quiet
         self._partial = ""
-        self.last_fault = ""
-        """The newest line of the log that starts as a fault of the job's own does."""
+        self._fault = self._line = ""
+
+    @property
+    def last_line(self) -> str:
+        """The newest line of the log that starts as a fault of the job's own does, else the newest of all."""
+        return self._fault or self._line
 
     def state(self, job: Job) -> None:
         self._end_line()
@@ -36,8 +40,9 @@ class LineDisplay:
         typer.echo(text, nl=False, err=self._err)
         *lines, self._partial = (self._partial + text).split("\n")
         for line in lines:
+            self._line = line.strip() or self._line
             if line.startswith(_FAULT):
-                self.last_fault = line
+                self._fault = line
 
     def _end_line(self) -> None:
         if self._partial:

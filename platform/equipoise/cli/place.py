@@ -62,6 +62,9 @@ def open_jobs(
     kubeconfig: str | None,
 ) -> KubernetesJobs | RayJobs:
     """The place that the options name."""
+    from equipoise.observability.logging import default_log_file, log_to
+
+    log_to(default_log_file())
     if on is Place.ray:
         return open_ray(address, token_file)
     return open_kubernetes(namespace, context, kubeconfig)

@@ -118,7 +118,7 @@ def follow_to_end(jobs: Jobs, job_id: str, display: LineDisplay) -> Job:
             remedy=f"equipoise logs {job_id} {jobs.options} --follow, or equipoise cancel",
         ) from None
     if job.state != "succeeded":
-        raise failure(job, display.last_fault, f"equipoise logs {job_id} {jobs.options}")
+        raise failure(job, display.last_line, f"equipoise logs {job_id} {jobs.options}")
     return job
 
 

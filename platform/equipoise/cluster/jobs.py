@@ -15,6 +15,7 @@ State = Literal["suspended", "starting", "running", "succeeded", "failed", "stop
 
 FINISHED: frozenset[State] = frozenset({"succeeded", "failed", "stopped"})
 
+_LONGEST = 400
 _EXIT = re.compile(r"exit code:? (-?\d+)")
 
 
@@ -107,6 +108,12 @@ def next_id(jobs: Jobs, first: str) -> tuple[str, Job | None]:
     return attempt_id(first, attempt + 1), None
 
 
+def short_message(message: str) -> str:
+    """Ray's message in one line, without the log that it carries along."""
+    line = " ".join(message.partition(", last available logs")[0].split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
 def exit_code(message: str) -> int | None:
     """The entrypoint's exit code out of Ray's message about it."""
     found = _EXIT.search(message)
@@ -118,7 +125,7 @@ def failure(job: Job, last_line: str, again: str) -> EquipoiseError:
 
     Args:
         job: as it ended.
-        last_line: of its log that starts with `equipoise: `, or empty.
+        last_line: of its log; best its own fault, which starts with `equipoise: `.
         again: the command that shows more.
     """
     kinds: dict[int, type[EquipoiseError]] = {
@@ -130,7 +137,9 @@ def failure(job: Job, last_line: str, again: str) -> EquipoiseError:
         6: ServiceError,
         130: errors.InterruptedRunError,
     }
-    said = last_line.removeprefix("equipoise: ") or job.message or "no reason was given"
+    said = last_line.removeprefix("equipoise: ")
+    if said == last_line:
+        said = ": ".join(part for part in (job.message, last_line) if part) or "no reason was given"
     if job.state == "stopped":
         return ServiceError("it was stopped", where=job.id, remedy="submit the run again to go on")
     kind = kinds.get(job.exit_code, ServiceError) if job.exit_code is not None else ServiceError

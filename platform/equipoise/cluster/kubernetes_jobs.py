@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from equipoise.cluster.api_faults import INSTALL_KUBERAY
 from equipoise.cluster.fit import misfits, over_quota
-from equipoise.cluster.jobs import Job, State, exit_code
+from equipoise.cluster.jobs import Job, State, exit_code, short_message
 from equipoise.cluster.kubernetes_api import KubernetesApi, Manifest
 from equipoise.cluster.manifests import ray_job, run_config_map
 from equipoise.cluster.manifests.ray_job import MOUNT, RUN_FILE
@@ -219,7 +219,7 @@ def read_job(manifest: Manifest) -> Job:
     """A RayJob's state, from what KubeRay wrote into its status."""
     spec, status = manifest.get("spec", {}), manifest.get("status", {})
     phase, ray = status.get("jobDeploymentStatus", ""), status.get("jobStatus", "")
-    message = " ".join(str(status.get("message", "")).split())
+    message = short_message(str(status.get("message", "")))
     state: State = "starting"
     if phase in ("Suspended", "Suspending") or (spec.get("suspend") and phase in ("", "Initializing")):
         state = "suspended"
@@ -236,7 +236,7 @@ def read_job(manifest: Manifest) -> Job:
         message=message,
         started=str(status.get("startTime") or ""),
         ended=str(status.get("endTime") or ""),
-        exit_code=exit_code(message),
+        exit_code=exit_code(message) if state == "failed" else None,
     )
 
 

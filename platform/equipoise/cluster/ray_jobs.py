@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from equipoise.cluster.jobs import Job, State
+from equipoise.cluster.jobs import Job, State, short_message
 from equipoise.cluster.names import MANAGER
 from equipoise.errors import ConfigError, EquipoiseError, InputError, InterruptedRunError, ServiceError
+from equipoise.observability.logging import quiet_libraries
 from equipoise.ray_runtime import MEASURED_SLOT
 
 T = TypeVar("T")
 
+# The most that Ray lists at once.
+_MOST_NODES = 10_000
 _TIMEOUT_S = 30.0
 _UPLOAD_S = 600.0
 # The dashboard sends nothing while a job is silent; a broken line must not look like one.
@@ -166,13 +169,15 @@ class RayJobs:
 
     def _resources(self) -> dict[str, float]:
         """The cluster's resources over all nodes that live."""
-        answer = self._call(lambda: self._client._do_request("GET", "/nodes?view=summary"))
+        path = f"/api/v0/nodes?detail=1&limit={_MOST_NODES}"
+        answer = self._call(lambda: self._client._do_request("GET", path))
+        if answer.status_code != 200:
+            raise ServiceError(f"its nodes cannot be listed: HTTP {answer.status_code}", where=self.where)
         found: dict[str, float] = {}
-        for node in answer.json().get("data", {}).get("summary", []):
-            raylet = node.get("raylet", {})
-            if raylet.get("state") != "ALIVE":
+        for node in answer.json()["data"]["result"]["result"]:
+            if node.get("state") != "ALIVE":
                 continue
-            for name, amount in (raylet.get("resourcesTotal") or {}).items():
+            for name, amount in (node.get("resources_total") or {}).items():
                 found[name] = found.get(name, 0.0) + float(amount)
         return found
 
@@ -209,7 +214,7 @@ def read_job(details: Any) -> Job:
     return Job(
         id=details.submission_id,
         state=_STATES[str(getattr(details.status, "value", details.status))],
-        message=" ".join(str(details.message or "").split())[:400],
+        message=short_message(str(details.message or "")),
         started=_time(details.start_time),
         ended=_time(details.end_time),
         exit_code=details.driver_exit_code,
@@ -224,6 +229,9 @@ def _time(milliseconds: int | None) -> str:
 
 def _open_client(address: str, token: str | None) -> Any:
     from ray.job_submission import JobSubmissionClient
+
+    # Ray announces uploads and closed connections on standard error.
+    quiet_libraries()
 
     class Client(JobSubmissionClient):
         """Ray's client, which sets no timeouts of its own."""

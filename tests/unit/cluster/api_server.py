@@ -6,6 +6,7 @@ whether a real one would: `tests/apiserver` asks that.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import socket
@@ -49,6 +50,7 @@ class ApiServer:
         self.break_log_after: list[int] = []
         self.refusals: list[Refusal] = []
         self.requests: list[tuple[str, str]] = []
+        self.connections: list[socket.socket] = []
         self.lock = threading.RLock()
         self.version = 0
         self._server: ThreadingHTTPServer | None = None
@@ -76,6 +78,11 @@ class ApiServer:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+        # Connections that are kept alive have threads of their own.
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.connections.clear()
 
     def refuse(self, method: str, part: str, status: int, message: str, **options: Any) -> None:
         """Answer requests whose path holds `part` with a fault."""
@@ -147,6 +154,10 @@ class ApiServer:
 class _Handler(BaseHTTPRequestHandler):
     state: ApiServer
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.state.connections.append(self.connection)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -241,7 +252,10 @@ class _Handler(BaseHTTPRequestHandler):
                 # A real server compares whole seconds.
                 if stamp[:19] >= since:
                     data = f"{stamp} {line}\n".encode()
-                    self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+                    try:
+                        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+                    except OSError:
+                        return
                 if breaks is not None and sent >= breaks:
                     self.wfile.flush()
                     self.close_connection = True

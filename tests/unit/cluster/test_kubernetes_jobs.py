@@ -1,0 +1,413 @@
+"""Runs as RayJobs: what is created, how it is read, and every way it can be refused."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from equipoise.cluster.jobs import Job, next_id
+from equipoise.cluster.kubernetes_api import KubernetesApi
+from equipoise.cluster.kubernetes_jobs import KubernetesJobs, job_manifests, read_job, run_folder
+from equipoise.cluster.names import submission_id
+from equipoise.cluster.submission import submit_to_kubernetes
+from equipoise.config import RunConfig, validate_config
+from equipoise.errors import InputError, ServiceError
+
+Manifest = dict[str, Any]
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def state(self, job: Job) -> None:
+        self.lines.append(f"{job.state}: {job.message}")
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def jobs(api: KubernetesApi) -> KubernetesJobs:
+    return KubernetesJobs(api)
+
+
+def node(name: str, cpu: str = "16", memory: str = "64Gi", **spec: Any) -> Manifest:
+    return {
+        "metadata": {"name": name, "labels": spec.pop("labels", {})},
+        "spec": spec,
+        "status": {"allocatable": {"cpu": cpu, "memory": memory}},
+    }
+
+
+# What is created
+
+
+def test_a_run_is_a_config_map_and_a_job_that_owns_it(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    config = sample_run()
+    server.put("nodes", "", node("a"))
+    notes = Notes()
+    found = submit_to_kubernetes(config, jobs, notes)
+    assert found.created == [f"ConfigMap research/{found.id}", f"RayJob research/{found.id}"]
+    held = jobs.api.get("ConfigMap", found.id)
+    job = jobs.api.get("RayJob", found.id)
+    assert held is not None
+    assert job is not None
+    [owner] = held["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("RayJob", job["metadata"]["uid"])
+    # The pods read the very run that was given.
+    given = validate_config(RunConfig, yaml.safe_load(held["data"]["run.yaml"]), where="run.yaml")
+    assert submission_id(given) == found.id
+    assert given.run_folder == "/mnt/equipoise/runs/topics"
+    assert job["spec"]["entrypoint"].endswith(f"--out {given.run_folder}")
+    assert any("an hour by the prices of" in line for line in notes.lines)
+
+
+def test_submitting_again_joins_what_waits_runs_or_has_succeeded(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    config = sample_run()
+    server.put("nodes", "", node("a"))
+    first = submit_to_kubernetes(config, jobs, Notes())
+    for phase, ray in (("", ""), ("Initializing", ""), ("Running", "RUNNING"), ("Complete", "SUCCEEDED")):
+        server.set_status("rayjobs", "research", first.id, jobDeploymentStatus=phase, jobStatus=ray)
+        again = submit_to_kubernetes(config, jobs, Notes())
+        assert (again.id, again.joined, again.created) == (first.id, True, [])
+    assert len(jobs.list_jobs()) == 1
+
+
+def test_after_a_failure_comes_the_next_attempt_on_the_same_run_folder(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    config = sample_run()
+    server.put("nodes", "", node("a"))
+    first = submit_to_kubernetes(config, jobs, Notes())
+    server.set_status("rayjobs", "research", first.id, jobDeploymentStatus="Failed", jobStatus="FAILED")
+    second = submit_to_kubernetes(config, jobs, Notes())
+    assert second.id == f"{first.id}-2"
+    assert next_id(jobs, first.id)[0] == second.id
+    entrypoints = {job["spec"]["entrypoint"] for job in jobs.api.list_objects("RayJob", labels="")}
+    assert len(entrypoints) == 1
+
+
+def test_cancelling_removes_everything_it_created(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    found = submit_to_kubernetes(sample_run(), jobs, Notes())
+    assert jobs.cancel(found.id) == [f"RayJob research/{found.id}", f"ConfigMap research/{found.id}"]
+    assert jobs.find(found.id) is None
+    assert jobs.cancel(found.id) == []
+    assert [key for key in server.objects if key[0] != "nodes"] == []
+
+
+@pytest.mark.parametrize("field", ["train", "test"])
+def test_files_of_this_machine_are_refused(
+    field: str, tmp_path: Path, sample_run: Callable[..., RunConfig]
+) -> None:
+    data = {"train": "s3://data/train.csv", "test": "/mnt/equipoise/test.csv"}
+    fine = sample_run(data=data)
+    assert len(job_manifests(fine, "a")) == 2
+    wrong = sample_run(data={**data, field: str(tmp_path / "rows.csv")})
+    with pytest.raises(InputError, match=rf"data\.{field}: is a file of this machine.*/mnt/equipoise"):
+        job_manifests(wrong, "a")
+
+
+def test_a_price_book_travels_with_the_run(tmp_path: Path, sample_run: Callable[..., RunConfig]) -> None:
+    book = tmp_path / "mine.yaml"
+    book.write_text("engineer: {usd_per_hour: 100}\n")
+    config_map, _ = job_manifests(sample_run(cost={"prices": str(book)}), "a")
+    assert config_map["data"]["prices.yaml"] == book.read_text()
+    assert yaml.safe_load(config_map["data"]["run.yaml"])["cost"]["prices"] == "/etc/equipoise/prices.yaml"
+
+
+@pytest.mark.parametrize("output", ["runs/demo", "/home/me/runs", "s3://bucket/run", "/mnt/equipoise/../etc"])
+def test_a_run_folder_that_pods_cannot_write_is_refused(
+    output: str, sample_run: Callable[..., RunConfig]
+) -> None:
+    with pytest.raises(InputError, match="output: is no folder that pods can write to"):
+        run_folder(sample_run(output=output))
+
+
+# What is refused before anything is created
+
+
+def test_without_kuberay_nothing_is_created(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.groups.clear()
+    with pytest.raises(InputError, match=r"KubeRay is missing.*helm install kuberay-operator"):
+        submit_to_kubernetes(sample_run(), jobs, Notes())
+    assert not any(method == "PATCH" for method, _ in server.requests)
+
+
+def test_pods_that_no_node_can_ever_take_are_refused(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("small", cpu="4", memory="16Gi"))
+    cluster = {"image": "x", "worker_groups": [{"name": "big", "cpus": 32, "memory_gib": 8}]}
+    with pytest.raises(InputError, match=r"big: each pod asks for 32 cores.*offers 4 cores, 16\.0 GiB"):
+        submit_to_kubernetes(sample_run(cluster=cluster), jobs, Notes())
+    assert not any(method == "PATCH" for method, _ in server.requests)
+
+
+def test_where_nodes_come_on_demand_it_is_said_and_submitted(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("small", cpu="4"))
+    server.groups["karpenter.sh/v1"] = ["NodePool"]
+    cluster = {"image": "x", "worker_groups": [{"name": "big", "cpus": 32}]}
+    notes = Notes()
+    submit_to_kubernetes(sample_run(cluster=cluster), jobs, notes)
+    assert any("needs a node that is not there yet: big" in line for line in notes.lines)
+
+
+def test_more_than_the_quota_as_such_is_refused_and_more_than_is_left_is_said(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    quota = {"metadata": {"name": "team"}, "status": {"hard": {"requests.cpu": "8"}, "used": {}}}
+    server.put("resourcequotas", "research", quota)
+    with pytest.raises(InputError, match=r"quota team: requests\.cpu is 8, and 18 are asked for"):
+        submit_to_kubernetes(
+            sample_run(cluster={"image": "x", "worker_groups": [{"cpus": 16}]}), jobs, Notes()
+        )
+    quota["status"]["used"] = {"requests.cpu": "7"}
+    server.put("resourcequotas", "research", quota)
+    notes = Notes()
+    submit_to_kubernetes(sample_run(), jobs, notes)
+    assert any("quota team: requests.cpu has 1 left of 8" in line for line in notes.lines)
+
+
+def test_without_the_right_to_list_nodes_it_is_submitted(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.refuse("GET", "/nodes", 403, 'nodes is forbidden: User "x" cannot list')
+    notes = Notes()
+    assert submit_to_kubernetes(sample_run(), jobs, notes).created
+    assert any("whether the pods fit is not known" in line for line in notes.lines)
+
+
+def test_what_the_server_refuses_in_its_check_leaves_nothing_behind(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    server.refuse("PATCH", "rayjobs", 403, "pods violate PodSecurity", dry_run=True)
+    with pytest.raises(InputError, match="PodSecurity"):
+        submit_to_kubernetes(sample_run(), jobs, Notes())
+    assert [key for key in server.objects if key[0] != "nodes"] == []
+
+
+def test_a_job_refused_after_its_config_map_names_what_is_left_and_what_removes_it(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    config = sample_run()
+    job_id = submission_id(config)
+    server.refuse("PATCH", "rayjobs", 403, "exceeded quota: team", dry_run=False)
+    with pytest.raises(ServiceError) as found:
+        submit_to_kubernetes(config, jobs, Notes())
+    assert f"ConfigMap research/{job_id} was created before" in str(found.value)
+    assert f"equipoise cancel {job_id} --on kubernetes --namespace research" in str(found.value)
+    assert jobs.cancel(job_id) == [f"ConfigMap research/{job_id}"]
+
+
+# What it is doing
+
+
+@pytest.mark.parametrize(
+    ("phase", "ray", "state"),
+    [
+        ("", "", "starting"),
+        ("Initializing", "", "starting"),
+        ("Running", "PENDING", "starting"),
+        ("Running", "RUNNING", "running"),
+        ("Retrying", "", "starting"),
+        ("Suspended", "", "suspended"),
+        ("Complete", "SUCCEEDED", "succeeded"),
+        ("Complete", "FAILED", "failed"),
+        ("Complete", "STOPPED", "stopped"),
+        ("Failed", "FAILED", "failed"),
+        ("Failed", "", "failed"),
+        ("ValidationFailed", "", "failed"),
+    ],
+)
+def test_every_state_that_kuberay_writes_is_understood(phase: str, ray: str, state: str) -> None:
+    manifest = {
+        "metadata": {"name": "a"},
+        "spec": {},
+        "status": {"jobDeploymentStatus": phase, "jobStatus": ray},
+    }
+    assert read_job(manifest).state == state
+
+
+def test_the_exit_status_of_the_run_is_read_from_the_message() -> None:
+    status = {
+        "jobDeploymentStatus": "Failed",
+        "jobStatus": "FAILED",
+        "reason": "AppFailed",
+        "message": "Job entrypoint command failed with exit code 3, last available logs",
+    }
+    found = read_job({"metadata": {"name": "a"}, "status": status})
+    assert found.exit_code == 3
+    assert found.message.startswith("AppFailed: Job entrypoint")
+
+
+def test_a_job_that_kueue_holds_says_so(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    server.groups["kueue.x-k8s.io/v1beta1"] = ["Workload"]
+    found = submit_to_kubernetes(sample_run(cluster={"image": "x", "queue": "team"}), jobs, Notes())
+    job = jobs.api.get("RayJob", found.id)
+    assert job is not None
+    server.put(
+        "workloads",
+        "research",
+        {
+            "metadata": {"name": "w", "labels": {"kueue.x-k8s.io/job-uid": job["metadata"]["uid"]}},
+            "status": {
+                "conditions": [
+                    {"type": "QuotaReserved", "status": "False", "message": "insufficient quota for cpu"}
+                ]
+            },
+        },
+    )
+    seen = jobs.find(found.id)
+    assert seen is not None
+    assert seen.state == "suspended"
+    assert seen.message == "suspended by Kueue until queue team admits it: insufficient quota for cpu"
+
+
+def pod(name: str, job: str, **status: Any) -> Manifest:
+    return {"metadata": {"name": name, "labels": {"app.kubernetes.io/instance": job}}, "status": status}
+
+
+def test_why_a_pod_does_not_start_comes_from_its_status_and_events(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    job = submit_to_kubernetes(sample_run(), jobs, Notes()).id
+    unschedulable = [
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/3 nodes are available: 3 Insufficient cpu.",
+        }
+    ]
+    server.put("pods", "research", pod("head", job, phase="Pending", conditions=unschedulable))
+    server.put("pods", "research", pod("worker", job, phase="Pending"))
+    for time, message in (
+        ("2026-01-01T00:00:01Z", "old"),
+        ("2026-01-01T00:00:09Z", 'claim "runs" not found'),
+    ):
+        event = {
+            "metadata": {"name": f"e{time[-2]}"},
+            "type": "Warning",
+            "reason": "FailedMount",
+            "message": message,
+            "lastTimestamp": time,
+            "involvedObject": {"name": "worker"},
+        }
+        server.put("events", "research", event)
+    found = jobs.find(job)
+    assert found is not None
+    assert found.state == "starting"
+    assert "pod head: Unschedulable: 0/3 nodes are available: 3 Insufficient cpu." in found.message
+    assert 'pod worker: FailedMount: claim "runs" not found' in found.message
+
+
+def test_an_image_that_cannot_be_pulled_is_said(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    job = submit_to_kubernetes(sample_run(), jobs, Notes()).id
+    waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}}
+    server.put("pods", "research", pod("head", job, phase="Pending", containerStatuses=[waiting]))
+    found = jobs.find(job)
+    assert found is not None
+    assert found.state == "starting"
+    assert found.message == "pod head: ImagePullBackOff: Back-off pulling image"
+    waiting["state"]["waiting"] = {"reason": "InvalidImageName", "message": 'invalid reference "X Y"'}
+    server.put("pods", "research", pod("head", job, phase="Pending", containerStatuses=[waiting]))
+    found = jobs.find(job)
+    assert found is not None
+    assert found.state == "failed"
+    assert "it can never start: InvalidImageName" in found.message
+
+
+def test_pods_that_cannot_even_be_created_are_explained_by_their_cluster(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    job = submit_to_kubernetes(sample_run(), jobs, Notes()).id
+    server.set_status("rayjobs", "research", job, jobDeploymentStatus="Initializing", rayClusterName="c1")
+    event = {
+        "metadata": {"name": "e"},
+        "type": "Warning",
+        "reason": "FailedToCreateHeadPod",
+        "message": "exceeded quota: team",
+        "involvedObject": {"name": "c1"},
+    }
+    server.put("events", "research", event)
+    found = jobs.find(job)
+    assert found is not None
+    assert found.message == "FailedToCreateHeadPod: exceeded quota: team"
+
+
+# Its log
+
+
+def submitter(job: str, phase: str = "Running") -> Manifest:
+    labels = {"app.kubernetes.io/instance": job, "app.kubernetes.io/component": "submitter"}
+    return {"metadata": {"name": f"{job}-x", "labels": labels}, "status": {"phase": phase}}
+
+
+def test_a_log_goes_on_where_it_broke_off_without_a_line_twice(jobs: KubernetesJobs, server: Any) -> None:
+    server.put("pods", "research", submitter("a"))
+    lines = [
+        (f"2026-01-01T00:00:0{second}.{part}Z", f"{second}.{part}") for second in range(3) for part in "159"
+    ]
+    server.logs["a-x"] = [*lines, ("2026-01-01T00:00:09.0Z", "END")]
+    server.break_log_after = [2, 5]
+    cursor, found, breaks = "", [], 0
+    while "END\n" not in found:
+        try:
+            for text, reached in jobs.tail("a", cursor):
+                found.append(text)
+                cursor = reached
+        except ServiceError:
+            breaks += 1
+    assert breaks == 2
+    assert [text.strip() for text in found] == [*(text for _, text in lines), "END"]
+    assert jobs.log("a").splitlines()[-1] == "END"
+
+
+def test_before_the_submitter_runs_there_is_no_log(jobs: KubernetesJobs, server: Any) -> None:
+    server.put("pods", "research", submitter("a", "Pending"))
+    with pytest.raises(ServiceError, match="no log yet"):
+        next(jobs.tail("a", ""))
+
+
+def test_two_that_submit_the_same_run_at_once_make_one_job(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    config = sample_run()
+    threads = [threading.Thread(target=submit_to_kubernetes, args=(config, jobs, Notes())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert len([key for key in server.objects if key[0] == "rayjobs"]) == 1
