@@ -94,6 +94,18 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
     }
 
 
+def whole_node_cores() -> int:
+    """Cores of a task that has a machine for itself: this one's, or as many as the largest node offers.
+
+    On a cluster the driver's machine may be larger than any worker: a task of its size would wait for ever.
+    """
+    import ray
+
+    offered = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    here = len(hardware.usable_cores())
+    return max(1, min(here, max(offered, default=here)))
+
+
 def _quiet_ray() -> None:
     """Ray sets up handlers of its own at import; what they would print belongs in the log file."""
 

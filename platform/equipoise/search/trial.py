@@ -16,7 +16,7 @@ from equipoise.costs.ledger import LedgerWriter
 from equipoise.costs.lifecycle import price_candidate
 from equipoise.costs.price_book import load_prices
 from equipoise.measurement.quality import paired_drop
-from equipoise.ray_runtime import MEASURED_SLOT
+from equipoise.ray_runtime import MEASURED_SLOT, whole_node_cores
 from equipoise.runs import Candidate, Recipe, RunFolder
 from equipoise.runs.predictions import Predictions, put_predictions
 from equipoise.search.context import TrialContext
@@ -37,7 +37,7 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
     name = recipe_hash(recipe)
     if run.has("candidates", f"{name}.json"):
         return Candidate.model_validate(run.read("candidates", f"{name}.json"))
-    cores = len(hardware.usable_cores())
+    cores = whole_node_cores()
     with LedgerWriter(run, context.config, writer=f"trial-{name}") as ledger:
         source, trained_s = _structure(context, recipe, ledger)
         target = context.root / "models" / name

@@ -52,7 +52,8 @@ def resolve_pretrained(settings: ModelConfig, files: Sequence[str]) -> Path:
                 value=source,
                 remedy="weights must be safetensors, with a fast tokenizer",
             )
-    return folder
+    # Training workers run in folders of their own, where a relative path leads elsewhere.
+    return folder.absolute()
 
 
 def _download(source: str) -> Path:

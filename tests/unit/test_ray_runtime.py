@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from equipoise import hardware
+from equipoise.ray_runtime import whole_node_cores
+
+
+@pytest.mark.parametrize(
+    ("here", "offered", "taken"),
+    [(2, [2], 2), (64, [4, 8], 8), (2, [16], 2), (8, [0, 4], 4), (8, [0], 1), (4, [], 4)],
+)
+def test_a_task_takes_no_more_cores_than_some_node_offers(
+    here: int, offered: list[int], taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Clusters of other sizes than this machine's cannot be had here: what Ray says of its nodes stands in.
+    nodes: list[dict[str, Any]] = [{"Alive": True, "Resources": {"CPU": float(cpus)}} for cpus in offered]
+    nodes.append({"Alive": False, "Resources": {"CPU": 512.0}})
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: nodes))
+    monkeypatch.setattr(hardware, "usable_cores", lambda: list(range(here)))
+    assert whole_node_cores() == taken
