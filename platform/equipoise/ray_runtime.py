@@ -101,7 +101,8 @@ def whole_node_cores() -> int:
     """
     import ray
 
-    offered = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    offered = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
     here = len(hardware.usable_cores())
     return max(1, min(here, max(offered, default=here)))
 
