@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import yaml
 
 from equipoise.config import RunConfig, validate_config
+from equipoise_serving.api_keys import StoredKey
 from equipoise_serving.app import ApplicationArgs
 
 Manifest = dict[str, Any]
@@ -73,8 +76,8 @@ def test_the_applications_args_are_those_of_the_values(
 ) -> None:
     [application] = serve_config(render("s3"))["applications"]
     given = validate_config(ApplicationArgs, application["args"], where="args")
-    assert (given.bundle, given.model_name, given.num_cpus) == ("s3://models/intents/bundle", "intents", 2)
-    assert (given.serving.replicas, given.serving.max_batch_size) == (4, 64)
+    assert (given.bundle, given.model_name) == ("s3://models/intents/bundle", "intents")
+    assert (given.serving.replicas, given.serving.cores_per_replica) == (4, 2)
     # Helm reads numbers as floats; one of this size must not come out as 2.097152e+06.
     assert '"max_body_bytes":2097152' in json.dumps(application["args"], separators=(",", ":"))
 
@@ -241,6 +244,41 @@ def test_a_secret_of_ones_own_is_used_and_none_is_made(render: Render, find: Fin
         spec = find(objects, kind)["spec"]
         auth = (spec[key] if key else spec)["authOptions"]
         assert auth == {"mode": "token", "secretName": "shared-ray-token"}
+
+
+def test_an_api_key_is_made_and_the_endpoint_holds_its_hash_alone(
+    render: Render, find: Find, serve_config: Callable[..., Manifest]
+) -> None:
+    objects = render()
+    secret = find(objects, "Secret", "api-keys")
+    key = base64.b64decode(secret["data"]["key"]).decode()
+    [stored] = json.loads(base64.b64decode(secret["data"]["keys.json"]))["keys"]
+    assert StoredKey.model_validate(stored).sha256 == hashlib.sha256(key.encode()).hexdigest()
+    assert len(key) > 40
+
+    [application] = serve_config(objects)["applications"]
+    cluster = find(objects, "RayService")["spec"]["rayClusterConfig"]
+    for template in (cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]):
+        [volume] = [each for each in template["spec"]["volumes"] if each["name"] == "api-keys"]
+        assert volume["secret"]["secretName"] == secret["metadata"]["name"]
+        assert volume["secret"]["items"] == [{"key": "keys.json", "path": "keys.json"}]
+        mounts = {
+            each["name"]: each["mountPath"] for each in template["spec"]["containers"][0]["volumeMounts"]
+        }
+        assert application["args"]["serving"]["api_keys"] == f"{mounts['api-keys']}/keys.json"
+
+
+def test_no_pod_but_that_of_the_test_holds_a_key_in_the_clear(
+    render: Render, templates: Callable[[Manifest], list[Manifest]]
+) -> None:
+    holders = [
+        each["kind"]
+        for each in render()
+        for pod in templates(each)
+        for volume in pod["spec"]["volumes"]
+        if "secret" in volume and {"key": "key", "path": "key"} in volume["secret"].get("items", [])
+    ]
+    assert holders == ["Pod"]
 
 
 def test_bucket_keys_come_from_a_secret_and_are_nowhere_in_the_clear(render: Render, find: Find) -> None:
@@ -462,4 +500,5 @@ def test_helm_test_asks_for_a_prediction_and_the_metrics_that_bill_it(render: Re
         "--url=http://eq-equipoise-serve-svc:8000",
         "--text=a text to classify",
         "--metrics-url=http://eq-equipoise-exporter:9464/metrics",
+        "--key-file=/etc/equipoise/keys/key",
     ]

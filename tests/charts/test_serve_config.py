@@ -5,6 +5,7 @@ This is what KubeRay does with `serveConfigV2`: it hands it to Serve, as it is.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -108,6 +109,7 @@ def test_the_service_waits_for_its_bundle_then_serves_it_and_is_metered(
     local_ray: dict[str, Any],
     render: Callable[..., list[Manifest]],
     serve_config: Callable[[list[Manifest]], Manifest],
+    find: Callable[..., Manifest],
     tiny_task: TextClassification,
     tiny_classifier: Path,
     run_config: Callable[..., Any],
@@ -134,15 +136,24 @@ def test_the_service_waits_for_its_bundle_then_serves_it_and_is_metered(
         candidate={},
     )
     (run / "config.json").write_text(run_config().model_dump_json(), encoding="utf-8")
-    # Through the chart, as a user would set it.
-    deploy(serve_config(render("kind", [f'serving.bundle="{run}/bundle"'])))
+    # Through the chart, as a user would set it; the release's own key file stands where a test may write.
+    objects = render("kind", [f'serving.bundle="{run}/bundle"'])
+    secret = find(objects, "Secret", "api-keys")["data"]
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(base64.b64decode(secret["keys.json"]))
+    config = serve_config(objects)
+    config["applications"][0]["args"]["serving"]["api_keys"] = str(keys)
+    deploy(config)
     wait_for(f"{url}/readyz", 200)
+    with pytest.raises(ServiceError, match="HTTP 401: send a known API key"):
+        list(check_endpoint(url, None, text="where is my parcel", key="eqp_guessed"))
 
     exporter = start_exporter(str(run), ray_metrics_url=f"dns+{local_ray['metrics_url']}", port=0)
     try:
-        said = list(check_endpoint(url, exporter.url, text="where is my parcel", timeout_s=60))
+        key = base64.b64decode(secret["key"]).decode()
+        said = list(check_endpoint(url, exporter.url, text="where is my parcel", key=key, timeout_s=60))
         assert said[0].startswith("tiny answers 'where is my parcel' with ")
-        assert said[1] == "requests counted: 1"
+        assert said[1] == "requests counted: 2"
 
         known = {sample.name for sample in read_samples(local_ray["metrics_url"], "ray_")}
         known |= {sample.name for sample in read_samples(exporter.url, "equipoise_")}

@@ -45,6 +45,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- default (printf "%s-ray-token" (include "equipoise.fullname" .)) .Values.auth.ray.existingSecret -}}
 {{- end -}}
 
+{{- define "equipoise.apiKeysSecret" -}}
+{{- default (printf "%s-api-keys" (include "equipoise.fullname" .)) .Values.auth.apiKeys.existingSecret -}}
+{{- end -}}
+
 {{/* The folder of the chart's run; it is below the mounted volume. */}}
 {{- define "equipoise.runFolder" -}}
 {{- default (printf "%s/runs/%s" .Values.storage.mountPath (dig "name" "run" .Values.run.config)) .Values.run.folder -}}

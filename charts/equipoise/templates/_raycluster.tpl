@@ -66,11 +66,13 @@ headGroupSpec:
             {{- if eq .component "run" }}
             - {name: run-config, mountPath: /etc/equipoise/run, readOnly: true}
             {{- end }}
+            {{- include "equipoise.keysMount" . | nindent 12 }}
       volumes: {{- include "equipoise.volumes" $root | nindent 8 }}
         {{- if eq .component "run" }}
         - name: run-config
           configMap: {name: {{ include "equipoise.runName" $root }}}
         {{- end }}
+        {{- include "equipoise.keysVolume" . | nindent 8 }}
 workerGroupSpecs:
 {{- $component := .component }}
 {{- range $name, $given := .cluster.workerGroups }}
@@ -130,7 +132,26 @@ containers:
       - {name: metrics, containerPort: 8080}
       - {name: serve, containerPort: 8000}
     {{- include "equipoise.rayContainer" (dict "root" .root "resources" $group.resources "gpu" $group.gpu) | nindent 4 }}
+      {{- include "equipoise.keysMount" . | nindent 6 }}
 volumes: {{- include "equipoise.volumes" .root | nindent 2 }}
+  {{- include "equipoise.keysVolume" . | nindent 2 }}
+{{- end -}}
+
+{{/* The hashed API keys, in the pods of the service alone; a key in the clear is mounted in none of them. */}}
+{{- define "equipoise.keysMount" -}}
+{{- if and (eq .component "serving") .root.Values.auth.apiKeys.enabled }}
+- {name: api-keys, mountPath: /etc/equipoise/keys, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "equipoise.keysVolume" -}}
+{{- if and (eq .component "serving") .root.Values.auth.apiKeys.enabled }}
+- name: api-keys
+  secret:
+    secretName: {{ include "equipoise.apiKeysSecret" .root }}
+    items: [{key: keys.json, path: keys.json}]
+    defaultMode: 0440
+{{- end }}
 {{- end -}}
 
 {{/* What head and workers have in common. */}}
