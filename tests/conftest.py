@@ -7,7 +7,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from equipoise.config import RunConfig
     from equipoise.tasks.text_classification import TextClassification
 
@@ -258,3 +260,23 @@ def run_config(run_values: dict[str, Any]) -> Callable[..., RunConfig]:
         return validate_config(RunConfig, values, where="test")
 
     return build
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium, of the system or of playwright."""
+    from playwright.sync_api import sync_playwright
+
+    quiet = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+    quiet += ("--disable-component-update", "--disable-sync")
+    # Chromium's own sandbox does not start as root.
+    sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+        found = next(filter(None, map(shutil.which, names)), str(own) if own.is_file() else None)
+        if found is None:
+            pytest.skip("no Chromium: install the package `chromium`, or run `playwright install chromium`")
+        browser = playwright.chromium.launch(executable_path=found, args=[*quiet, *sandbox])
+        yield browser
+        browser.close()

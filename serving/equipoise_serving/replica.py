@@ -16,11 +16,12 @@ from equipoise.bundle import open_bundle
 from equipoise.bundle_fetch import fetch_bundle
 from equipoise.config.serving import ServingConfig
 from equipoise.engines import Predictor, open_engine
+from equipoise.errors import DataError
 from equipoise_serving.access_log import AccessLog
 from equipoise_serving.api_keys import ApiKeys
-from equipoise_serving.batching import Answer, Answered, Batcher, count_text_tokens
+from equipoise_serving.batching import Answer, Answered, Batcher, count_one, count_text_tokens
 from equipoise_serving.card import ModelCard
-from equipoise_serving.errors import RequestError
+from equipoise_serving.errors import RequestError, bad_request
 from equipoise_serving.gateway import Gateway
 from equipoise_serving.metering import Meter
 from equipoise_serving.node_metrics import NodeMetrics, node_metrics_url
@@ -68,7 +69,9 @@ class Replica:
         self._meter = Meter(model_name)
         self._batcher = Batcher(
             self._run_batch,
-            partial(count_text_tokens, max_tokens=int(manifest.task.get("max_length", 512))),
+            partial(count_text_tokens, max_tokens=int(manifest.task.get("max_length", 512)))
+            if task.ragged
+            else count_one,
             max_rows=serving.max_batch_size,
             max_tokens=serving.max_batch_tokens,
             max_wait_s=serving.max_wait_ms / 1000,
@@ -82,7 +85,8 @@ class Replica:
             task=str(manifest.task.get("name", "")),
             engine=manifest.engine,
             precision=manifest.precision,
-            labels=tuple(task.labels),
+            # A tagger answers with a sequence of its labels.
+            labels=() if task.layout == "words" else tuple(task.labels),
             max_body_bytes=serving.max_body_bytes,
             max_inputs=serving.max_inputs,
             needs_key=serving.api_keys is not None,
@@ -109,7 +113,11 @@ class Replica:
             RequestError: 429 `overloaded`, or 500 `engine_failed`.
         """
         try:
-            return await self._batcher.submit(texts)
+            values = [self._predictor.task.from_text(text) for text in texts]
+        except DataError as error:
+            raise bad_request(str(error), "invalid_input") from error
+        try:
+            return await self._batcher.submit(values)
         except RequestError:
             raise
         except Exception as error:
@@ -132,6 +140,10 @@ def cores_of(local_rank: int, count: int, usable: list[int]) -> list[int]:
 
 def warm_up(predictor: Predictor, batch_size: int, batch_tokens: int) -> None:
     """Run batches of several lengths, alone and in numbers, so that no client waits for allocations."""
+    if not predictor.task.ragged:
+        for rows in {1, batch_size}:
+            predictor.predict(predictor.task.examples()[:1] * rows)
+        return
     for tokens in _WARM_UP_TOKENS:
         for rows in {1, max(1, min(batch_size, batch_tokens // tokens))}:
             predictor.predict(["warm " * tokens] * rows)

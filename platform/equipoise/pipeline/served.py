@@ -19,12 +19,14 @@ from equipoise.pipeline.session import Session
 from equipoise.ray_runtime import free_port
 from equipoise.runs import Candidate
 from equipoise.search.context import TrialContext
+from equipoise.tasks import Answers
 from equipoise.training.teacher_outputs import teacher_answers
 from equipoise_serving.endpoint import deploy, undeploy
 from equipoise_serving.load_client import Replay, replay
 
 _METRICS_WAIT_S = 30.0
 _LISTED = 50
+_BATCH_ROWS = 32
 
 
 def read_test(
@@ -73,7 +75,18 @@ def read_test(
         }
         record |= {"rows": len(data.test), "recipe_hash": choice.recipe_hash, "drop": drop.model_dump()}
         session.run.put(record, "test.json")
-    return [context.data.labels[index] for index in answers.predicted.tolist()]
+    return _labels(predictor, data.test.inputs, answers)
+
+
+def _labels(predictor: Predictor, inputs: list[Any], answers: Answers) -> list[str]:
+    """The label of each row as the bundle would tell it a client."""
+    task = predictor.task
+    if task.layout != "words":
+        return [task.labels[index] for index in answers.predicted.tolist()]
+    # A client sends a text, which is cut into words anew, and not always as the data were.
+    texts = [task.to_text(value) for value in inputs]
+    starts = range(0, len(texts), _BATCH_ROWS)
+    return [row["label"] for start in starts for row in predictor.predict(texts[start : start + _BATCH_ROWS])]
 
 
 def serve_test(
@@ -81,7 +94,8 @@ def serve_test(
 ) -> dict[str, Any]:
     """Serve teacher and choice in turn, replay test rows, and write `served.json`."""
     config = session.config
-    texts = context.data.test.inputs
+    task = context.load_task()
+    texts = [task.to_text(value) for value in context.data.test.inputs]
     part = len(texts) if config.serving.teacher_rows is None else min(config.serving.teacher_rows, len(texts))
     rows = np.sort(np.random.default_rng([config.seed, 6]).choice(len(texts), part, replace=False))
     teacher_bundle = write_candidate_bundle(session, context, teacher, ".scratch", "teacher-bundle")

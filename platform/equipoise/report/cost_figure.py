@@ -19,12 +19,22 @@ _TERMS = (
 )
 """Field of the cost terms, title, colour and pattern; the patterns tell the terms apart in grey."""
 
+BAR_HEIGHT = 30
+"""Pixels a candidate."""
+
+SHOWN = 40
+"""Candidates drawn, beside the choice and the teacher."""
+
 _SIGNS = {"choice": " ★", "teacher": " ◆"}
 
 
 def cost_figure(standing: Standing) -> dict[str, Any]:
-    """The four cost terms of every candidate, stacked; compute is split in three."""
-    rows = sorted(standing.candidates, key=lambda c: -c.cost.total_usd)
+    """The four cost terms of the cheapest candidates, of choice and teacher, stacked.
+
+    Compute is split in three.
+    """
+    ranked = sorted(standing.candidates, key=lambda c: c.cost.total_usd)
+    rows = [c for rank, c in enumerate(ranked) if rank < SHOWN or standing.group(c) in _SIGNS][::-1]
     names = [candidate.recipe_hash for candidate in rows]
     labels = [f"{escape(c.recipe.label)}{_SIGNS.get(standing.group(c), '')}" for c in rows]
     months = rows[0].cost.horizon_months
@@ -50,7 +60,7 @@ def cost_figure(standing: Standing) -> dict[str, Any]:
             for field, title, color, shape in _TERMS
         ],
         "layout": {
-            **base_layout(170 + 30 * len(rows)),
+            **base_layout(170 + BAR_HEIGHT * len(rows)),
             "barmode": "stack",
             "margin": {"l": 20, "r": 20, "t": 60, "b": 60},
             "xaxis": {"title": {"text": f"$ over {months:g} months"}, "tickprefix": "$", "gridcolor": GRID},

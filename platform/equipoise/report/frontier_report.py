@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from html import escape
+from pathlib import Path
 from typing import Any
+
+from plotly.offline import get_plotlyjs
 
 from equipoise import storage
 from equipoise.report import sections
+from equipoise.report.class_figure import class_figure
+from equipoise.report.corruption_figure import corruption_figure
+from equipoise.report.cost_figure import BAR_HEIGHT, cost_figure
+from equipoise.report.frontier_data import frontier_data
 from equipoise.report.groups import Standing, read_record, read_standing
-from equipoise.report.style import STYLE
+from equipoise.report.progress_figure import progress_figure
+from equipoise.report.style import AXIS, FRONTIER_LAYOUT, STYLE
 from equipoise.runs import RunFolder
+
+_PAGE = Path(__file__).with_name("page.js")
 
 # The file is its own whole: whatever a record or a library says, a browser fetches and sends nothing.
 _POLICY = (
@@ -42,16 +53,21 @@ def render_report(run: RunFolder) -> str:
     standing = read_standing(run)
     config = read_record(run, "config.json")
     name = str(config.get("name", run.location.rstrip("/").rsplit("/", 1)[-1]))
+    figures = _figures(standing)
     body = [
         sections.answer(standing),
         sections.frontier(standing),
-        sections.costs(standing),
+        sections.classes(standing),
+        sections.corruptions() if "corruptions" in figures else "",
+        sections.costs(),
+        sections.progress() if "progress" in figures else "",
         sections.candidates(standing),
         sections.rejected(standing),
-        sections.record("On test, read once after the choice", read_record(run, "test.json")),
+        sections.test_split(read_record(run, "test.json")),
         sections.record("Measured while serving", read_record(run, "served.json")),
+        sections.record("Estimate against actual", read_record(run, "estimate.json")),
         sections.hardware(standing),
-        sections.record("Data", read_record(run, "data.json")),
+        sections.record("Data", read_record(run, "data.json"), folded=True),
         sections.record("Run config", config, folded=True),
     ]
     return (
@@ -62,7 +78,36 @@ def render_report(run: RunFolder) -> str:
         f"<header><h1>{escape(name)}</h1>\n"
         f'<p class="sub">{_subtitle(standing, config)}</p></header>\n<main>\n'
         + "\n".join(section for section in body if section)
-        + f"\n</main>\n<footer>Made by Equipoise from {escape(run.location)}.</footer>\n</body>\n</html>\n"
+        + f"\n</main>\n<footer>Made by Equipoise from {escape(run.location)}.</footer>\n"
+        + f"{_scripts(standing, figures)}</body>\n</html>\n"
+    )
+
+
+def _figures(standing: Standing) -> dict[str, dict[str, Any]]:
+    """Specifications of the figures that are drawn once, by name."""
+    found = {
+        "classes": class_figure(standing.comparison) if standing.comparison else None,
+        "corruptions": corruption_figure(standing),
+        "costs": cost_figure(standing),
+        "progress": progress_figure(standing),
+    }
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def _scripts(standing: Standing, figures: dict[str, dict[str, Any]]) -> str:
+    page = {
+        "frontier": frontier_data(standing),
+        "figures": figures,
+        "frontierLayout": FRONTIER_LAYOUT,
+        "axis": AXIS,
+        "barHeight": BAR_HEIGHT,
+    }
+    # No text of a record can end the script element that it stands in.
+    data = json.dumps(page, allow_nan=False).replace("<", "\\u003c")
+    return (
+        f'<script type="application/json" id="page-data">{data}</script>\n'
+        f"<script>{get_plotlyjs()}</script>\n"
+        f"<script>{_PAGE.read_text(encoding='utf-8')}</script>\n"
     )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from equipoise.errors import RunFolderError
 from equipoise.runs import Candidate, RunFolder
+from equipoise.runs.predictions import read_predictions
+from equipoise.search.comparison import Comparison, compare_predictions
+
+_RESAMPLES = 1000
 
 GROUPS = ("choice", "teacher", "frontier", "dominated", "rejected")
 
@@ -15,12 +19,14 @@ GROUPS = ("choice", "teacher", "frontier", "dominated", "rejected")
 class Standing:
     """The candidates of a run, each in one group; the choice comes before the teacher, and so on.
 
-    `frontier` and `choice` are the run's records, empty where the run did not get that far.
+    `frontier` and `choice` are the run's records, empty where the run did not get that far;
+    `comparison` is the choice against the teacher, None where either has no predictions on record.
     """
 
     candidates: tuple[Candidate, ...]
     frontier: dict[str, Any]
     choice: dict[str, Any]
+    comparison: Comparison | None = None
 
     def group(self, candidate: Candidate) -> str:
         """One of `GROUPS`."""
@@ -65,10 +71,23 @@ def read_standing(run: RunFolder) -> Standing:
             "has no finished candidate to report", where=run.location, remedy="run the search first"
         )
     ordered = sorted(candidates, key=lambda c: (c.cost.serving_usd_per_1k, c.recipe_hash))
-    return Standing(tuple(ordered), read_record(run, "frontier.json"), read_record(run, "choice.json"))
+    found = Standing(tuple(ordered), read_record(run, "frontier.json"), read_record(run, "choice.json"))
+    return replace(found, comparison=_compare(run, found))
 
 
 def read_record(run: RunFolder, name: str) -> dict[str, Any]:
     """A record of the run that is an object; empty where there is none."""
     record = run.read(name) if run.has(name) else {}
     return record if isinstance(record, dict) else {"value": record}
+
+
+def _compare(run: RunFolder, standing: Standing) -> Comparison | None:
+    if standing.chosen is None or standing.teacher is None or standing.chosen.is_teacher:
+        return None
+    first, second = (read_predictions(run, c.recipe_hash) for c in (standing.teacher, standing.chosen))
+    if first is None or second is None or not first.same_places(second):
+        return None
+    config, labels = read_record(run, "config.json"), read_record(run, "data.json").get("labels", [])
+    measurement = config.get("measurement")
+    resamples = measurement.get("resamples", _RESAMPLES) if isinstance(measurement, dict) else _RESAMPLES
+    return compare_predictions(first, second, labels, resamples=resamples, seed=config.get("seed", 0))

@@ -48,6 +48,13 @@ def interval(figure: Figure | None) -> str:
     return f"{value} [{low}, {high}]"
 
 
+def signed(figure: Figure | None) -> str:
+    """A difference with its sign and its 95% interval; a dash for no figure."""
+    if figure is None:
+        return "–"
+    return f"{figure.value:+.4f} [{figure.low:+.4f}, {figure.high:+.4f}]"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, *, numbers: bool = True) -> str:
     """A table; the first cell of a row heads it.
 

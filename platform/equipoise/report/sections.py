@@ -5,25 +5,16 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-import plotly.io
-
-from equipoise.report.cost_figure import cost_figure
-from equipoise.report.frontier_figure import frontier_figure
+from equipoise.report.candidate_table import candidate_table
+from equipoise.report.class_figure import SHOWN
+from equipoise.report.class_table import class_table
+from equipoise.report.controls import controls
+from equipoise.report.cost_figure import SHOWN as BARS
 from equipoise.report.groups import Standing
 from equipoise.report.markup import compact, dollars, interval, per_1k, record_table, significant, table
+from equipoise.report.split_table import split_table
 from equipoise.runs import Candidate
-
-_COLUMNS = (
-    "standing", "drop from teacher", "robustness", "calibration error", "train gap", "p50 ms", "p99 ms",
-    "throughput rps", "size MB", "replicas", "serving $ per 1,000", "serving $ a month", "total $",
-    "total $ per 1,000",
-)  # fmt: skip
-_CONSTRAINTS = {
-    "max_drop": "metric drop",
-    "p99_ms": "latency p99 (ms)",
-    "max_usd_month": "serving $ a month",
-    "max_mb": "size (MB)",
-}
+from equipoise.search.constraints import CONSTRAINTS
 
 
 def answer(standing: Standing) -> str:
@@ -38,40 +29,86 @@ def answer(standing: Standing) -> str:
     body = f"<p><strong>{escape(head)}</strong></p><p>{reason}</p>"
     return (
         f'<section aria-label="Choice"><div class="answer">{body}</div>'
-        f"{_key_figures(chosen, standing)}{_margins(choice.get('constraints'))}</section>"
+        f"{_key_figures(chosen, standing)}{_margins(standing)}</section>"
     )
 
 
 def frontier(standing: Standing) -> str:
-    """The scatter of all candidates."""
+    """The scatter of all candidates, with its controls."""
     objectives = ", ".join(map(str, standing.frontier.get("objectives", ()))) or "the objectives"
     caption = (
         "Each point is a measured candidate; bars are 95% intervals. On the frontier are those that no "
         f"other beats on every one of: {objectives}. Two axes show two of them at a time, so a frontier "
-        "point can look beaten here. The menus change the axes. Every figure also stands in the table of "
-        "all candidates."
+        "point can look beaten here. Point at a candidate for its recipe; every figure also stands in the "
+        "table of all candidates."
     )
-    # The first figure brings plotly.js along; the second uses the same.
-    drawn = _figure(frontier_figure(standing), caption, "frontier", with_library=True)
-    return _section("Performance against cost", drawn)
+    picked = '<div id="picked" role="status"></div>'
+    return _section("Performance against cost", f"{controls(standing)}{_figure('frontier', caption)}{picked}")
 
 
-def costs(standing: Standing) -> str:
+def classes(standing: Standing) -> str:
+    """What the choice loses of each class; nothing where it is not on record."""
+    found = standing.comparison
+    if found is None:
+        return ""
+    sure = sum(row.f1_difference.high < 0 for row in found.classes)
+    words = (
+        f"Of {found.rows:,} validation rows, teacher and choice answer {found.agree:.2%} alike; the teacher "
+        f"alone is right on {found.only_first}, the choice alone on {found.only_second}. "
+        f"{sure} of {len(found.classes)} classes lose F1 by more than their interval leaves open."
+    )
+    shown = f" The {SHOWN} that lose most are drawn." if len(found.classes) > SHOWN else ""
+    caption = (
+        "Difference of F1 by class with paired 95% intervals, the number of rows in brackets. ◀ lost and ▶ "
+        f"gained where the interval excludes 0, ● where it does not.{shown}"
+    )
+    folded = f"<details><summary>Show all classes as a table</summary>{class_table(found)}</details>"
+    return _section(
+        "Classes: the choice against the teacher",
+        f"<p>{escape(words)}</p>{_figure('classes', caption)}{folded}",
+    )
+
+
+def corruptions() -> str:
+    """The metric under each corruption."""
+    caption = (
+        "The metric on corrupted validation rows, by corruption and share of words; the dotted line is the "
+        "metric on all clean rows."
+    )
+    return _section("Robustness by corruption", _figure("corruptions", caption))
+
+
+def progress() -> str:
+    """Hypervolume over trials."""
+    caption = (
+        "Hypervolume of the eligible candidates after each trial, as a share of that after the last one, "
+        "over the objectives of the search: how much they improve on a reference point of the teacher's "
+        "latency, dollars and bytes (as logarithms) and 5 points less than its metric, robustness and "
+        "calibration. A flat end says that more trials of the same space would hardly have helped."
+    )
+    return _section("What the search found over its trials", _figure("progress", caption))
+
+
+def costs() -> str:
     """The stacked bars of cost terms."""
     caption = (
         "Compute (training, search and serving, idle time included), storage, data and maintenance in "
-        "dollars over the horizon, the cheapest life on top. ★ is the choice, ◆ the teacher."
+        f"dollars over the horizon, the cheapest life on top, at most {BARS} of them beside ★ the choice and "
+        "◆ the teacher. The boxes above hide candidates here too."
     )
-    return _section("What a life costs", _figure(cost_figure(standing), caption, "costs", with_library=False))
+    return _section("What a life costs", _figure("costs", caption))
 
 
 def candidates(standing: Standing) -> str:
     """Every figure of every candidate."""
-    metric = standing.candidates[0].quality.metric_name
-    head = ("recipe", _COLUMNS[0], metric, *_COLUMNS[1:])
-    rows = [_row(candidate, standing.group(candidate)) for candidate in standing.candidates]
-    caption = "Validation figures with 95% intervals, cheapest to serve first."
-    return _section("All candidates", table(head, rows, caption))
+    return _section("All candidates", candidate_table(standing))
+
+
+def test_split(content: dict[str, Any]) -> str:
+    """Teacher and choice on test, side by side where the record has both."""
+    title = "On test, read once after the choice"
+    found = split_table(content)
+    return record(title, content) if found is None else _section(title, found)
 
 
 def rejected(standing: Standing) -> str:
@@ -123,56 +160,48 @@ def _key_figures(chosen: Candidate, standing: Standing) -> str:
     if teacher is not None and not chosen.is_teacher:
         ratio = cost.serving_usd_per_1k / teacher.cost.serving_usd_per_1k
         pairs.append((f"serving cost, teacher = 1, at {cost.rps:g} rps", significant(ratio)))
+    if paid := _break_even(standing.choice):
+        pairs.append(("search and training paid back", paid))
     cells = "".join(f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in pairs)
     return f'<dl class="key">{cells}</dl>'
 
 
-def _margins(constraints: Any) -> str:
+def _margins(standing: Standing) -> str:
+    """Each constraint with the choice's margin, and what widening it by a tenth would save."""
+    constraints = standing.choice.get("constraints")
     if not isinstance(constraints, dict) or not constraints:
         return ""
+    relaxed = standing.choice.get("relaxed")
     rows = []
     for name, found in constraints.items():
         entry = found if isinstance(found, dict) else {"bound": found}
         cells = (entry.get(key) for key in ("bound", "value", "margin"))
         shown = [compact(cell) if isinstance(cell, int | float) else "–" for cell in cells]
-        rows.append((_CONSTRAINTS.get(name, str(name)), *shown))
-    return table(("constraint", "at most", "the choice", "margin"), rows, "Constraints on the choice.")
+        title = CONSTRAINTS[name].title if name in CONSTRAINTS else str(name)
+        wider = relaxed.get(name) if isinstance(relaxed, dict) else None
+        rows.append((title, *shown, _saving(wider)))
+    head = ("constraint", "bound", "the choice", "margin", "if the bound were 10% wider")
+    return table(head, rows, "Constraints on the choice.")
 
 
-def _row(candidate: Candidate, group: str) -> tuple[str, ...]:
-    quality, speed, cost = candidate.quality, candidate.speed, candidate.cost
+def _saving(wider: Any) -> str:
+    if not isinstance(wider, dict):
+        return "–"
+    saved = wider.get("saves_usd", 0)
+    return f"saves {dollars(saved)}: {wider.get('label')}" if saved > 0 else "saves nothing"
+
+
+def _break_even(choice: dict[str, Any]) -> str | None:
+    months = choice.get("break_even_months")
+    if not isinstance(months, int | float) or choice.get("keep_teacher"):
+        return None
+    return "at once" if months < 0.05 else f"after {months:.1f} months"
+
+
+def _figure(name: str, caption: str) -> str:
+    """The place where the page's script draws a figure."""
     return (
-        candidate.recipe.label,
-        f"{group} (teacher)" if candidate.is_teacher and group != "teacher" else group,
-        interval(quality.metric),
-        interval(candidate.metric_drop),
-        interval(quality.robustness),
-        interval(quality.calibration_error),
-        "–" if quality.gap is None else significant(quality.gap),
-        significant(speed.latency_p50_ms.value),
-        interval(speed.latency_p99_ms),
-        significant(speed.throughput_rps.value),
-        significant(candidate.bytes / 1e6),
-        str(cost.replicas),
-        per_1k(cost.serving_usd_per_1k, cost.rps),
-        dollars(cost.serving_usd_month),
-        dollars(cost.total_usd),
-        per_1k(cost.total_usd_per_1k, cost.rps),
-    )
-
-
-def _figure(spec: dict[str, Any], caption: str, name: str, *, with_library: bool) -> str:
-    drawn = plotly.io.to_html(
-        spec,
-        config={"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""},
-        include_plotlyjs=with_library,
-        include_mathjax=False,
-        full_html=False,
-        div_id=f"figure-{name}",
-        validate=False,
-    )
-    return (
-        f'<figure role="group" aria-labelledby="caption-{name}">{drawn}'
+        f'<figure role="group" aria-labelledby="caption-{name}"><div class="plot" id="figure-{name}"></div>'
         f'<figcaption id="caption-{name}">{escape(caption)}</figcaption></figure>'
     )
 

@@ -31,7 +31,7 @@ dl.key div { border: 1px solid #d5d5d5; border-radius: 6px; padding: .5rem .8rem
 dl.key dt { color: #555; font-size: .85rem; }
 dl.key dd { margin: 0; font-size: 1.05rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 figure { margin: .5rem 0; }
-figcaption { color: #555; font-size: .9rem; max-width: 85ch; }
+figcaption { color: #555; font-size: .9rem; max-width: 85ch; margin-top: .4rem; }
 .scroll { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; min-width: 24rem; font-size: .85rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: #555; padding: .2rem 0 .4rem; }
@@ -42,6 +42,31 @@ table.numbers td, table.numbers thead th:not(:first-child) { text-align: right; 
 table.numbers td { white-space: nowrap; }
 table.numbers th:first-child { position: sticky; left: 0; background: #fff; }
 table:not(.numbers) td { overflow-wrap: anywhere; }
+[hidden] { display: none !important; }
+.controls { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: start; margin: .6rem 0; }
+.controls p { flex-basis: 100%; margin: 0; }
+.controls label { display: inline-flex; align-items: center; gap: .35rem; }
+.controls select { font: inherit; max-width: 24rem; }
+.controls fieldset {
+  border: 1px solid #d5d5d5; border-radius: 6px; padding: .2rem .7rem .4rem; margin: 0;
+  display: flex; flex-wrap: wrap; gap: .1rem .9rem; max-height: 8rem; overflow-y: auto;
+}
+.controls legend { color: #555; font-size: .85rem; }
+button { font: inherit; }
+button.pick, button.sort {
+  border: 0; background: none; padding: 0; cursor: pointer;
+  text-align: inherit; color: inherit; font-weight: inherit;
+}
+button.pick { text-decoration: underline dotted; }
+button.pick[aria-pressed="true"] { text-decoration: underline solid 2px; }
+th[aria-sort="ascending"] button.sort::after { content: " ▲"; }
+th[aria-sort="descending"] button.sort::after { content: " ▼"; }
+:focus-visible { outline: 3px solid #0072b2; outline-offset: 2px; }
+#picked { border-left: 5px solid #1a1a1a; background: #f5f5f5; padding: .4rem 1rem; margin: .6rem 0; }
+#picked:empty { display: none; }
+#picked p { margin: 0; max-width: none; }
+#picked p:first-child { font-weight: 600; }
+.plot { width: 100%; }
 summary { cursor: pointer; }
 footer { margin-top: 2.5rem; color: #555; font-size: .85rem; }
 @media print {
@@ -53,7 +78,8 @@ footer { margin-top: 2.5rem; color: #555; font-size: .85rem; }
   table { font-size: 7pt; }
   th, td { padding: .15rem .3rem; }
   table.numbers td, tbody th { white-space: normal; }
-  .modebar, .updatemenu-container { display: none !important; }
+  .modebar, .controls { display: none !important; }
+  button.pick { text-decoration: none; }
 }
 """
 
@@ -67,3 +93,22 @@ def base_layout(height: int) -> dict[str, Any]:
         "plot_bgcolor": "#ffffff",
         "hoverlabel": {"align": "left", "bgcolor": "#ffffff", "font": {"size": 12}},
     }
+
+
+AXIS: dict[str, Any] = {
+    "tickangle": 0,
+    "nticks": 8,
+    "gridcolor": GRID,
+    "zeroline": False,
+    "showline": True,
+    "linecolor": "#8a8a8a",
+}
+"""What both axes of the frontier figure have, whatever they show."""
+
+FRONTIER_LAYOUT: dict[str, Any] = {
+    **base_layout(520),
+    "margin": {"l": 75, "r": 20, "t": 20, "b": 110},
+    "hovermode": "closest",
+    "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
+}
+"""Layout of the frontier figure, less its axes."""

@@ -149,6 +149,8 @@ class Candidate(Record):
     revision: str
     seconds: dict[str, float] = {}
     """Wall seconds by phase: train, export, quality, speed."""
+    measured_at: str | None = None
+    """When it was finished, ISO 8601, UTC."""
 
 
 class LedgerLine(Record):

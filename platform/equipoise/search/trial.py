@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
 import time
 from pathlib import Path
@@ -92,6 +93,7 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
         seed=context.config.seed,
         revision=context.revision,
         seconds={"train": trained_s, **judged["seconds"]},
+        measured_at=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="milliseconds"),
     )
     # Before the record: a candidate that stands has its predictions.
     answers = judged["answers"]

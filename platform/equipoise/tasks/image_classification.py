@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 
 from equipoise.config.model import ModelConfig
 from equipoise.data import Layout
-from equipoise.errors import BundleError
+from equipoise.data.image_folder import decode_image
+from equipoise.errors import BundleError, DataError
 from equipoise.tasks.answers import Answers
 from equipoise.tasks.scores import share, softmax, tally_hits
 from equipoise.tasks.task import Arrays
@@ -117,6 +120,22 @@ class ImageClassification:
         rng = np.random.default_rng(0)
         sides = (self.side, max(1, self.side // 2))
         return [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in sides]
+
+    def from_text(self, text: str) -> NDArray[np.uint8]:
+        """An image file in base64."""
+        try:
+            content = base64.b64decode(text, validate=True)
+        except ValueError as error:
+            raise DataError("is not base64", remedy="send an image file in base64") from error
+        return decode_image(content, "image", max_side=max(512, self.side))
+
+    def to_text(self, value: NDArray[np.uint8]) -> str:
+        """A PNG in base64."""
+        from PIL import Image
+
+        content = io.BytesIO()
+        Image.fromarray(value).save(content, "PNG")
+        return base64.b64encode(content.getvalue()).decode("ascii")
 
     def encode(self, inputs: Sequence[NDArray[np.uint8]]) -> Arrays:
         """Images of (height, width) or (height, width, 3) bytes to float32 (batch, channels, side, side)."""

@@ -68,6 +68,18 @@ class Task(Protocol):
         """Two inputs of different size, to trace and to warm up with."""
         ...
 
+    def from_text(self, text: str) -> Any:
+        """The input that a client sent as a string.
+
+        Raises:
+            DataError: the string is no input of this family.
+        """
+        ...
+
+    def to_text(self, value: Any) -> str:
+        """An input as the string that a client sends."""
+        ...
+
     def encode(self, inputs: Sequence[Any]) -> Arrays:
         """Inputs to arrays with the batch as first axis, padded to the longest row."""
         ...

@@ -133,6 +133,12 @@ class TextClassification:
     def examples(self) -> list[str]:
         return ["a short text", "another text that is somewhat longer than the first"]
 
+    def from_text(self, text: str) -> str:
+        return text
+
+    def to_text(self, value: str) -> str:
+        return value
+
     def targets(self, arrays: Arrays, labels: Sequence[str]) -> NDArray[np.int64]:
         """Label numbers, shape (batch,)."""
         del arrays

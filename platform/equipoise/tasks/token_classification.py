@@ -100,6 +100,13 @@ class TokenClassification:
     def examples(self) -> list[Words]:
         return [["A", "short", "text"], "Another one, longer than the first by a few words."]
 
+    def from_text(self, text: str) -> str:
+        return text
+
+    def to_text(self, value: Words) -> str:
+        """Words joined by spaces; the text is cut into words anew when it is encoded."""
+        return value if isinstance(value, str) else " ".join(value)
+
     def encode(self, inputs: Sequence[Words]) -> Arrays:
         """Lists of words, or texts that are cut into words, to int64 arrays of shape (batch, longest)."""
         encodings = self._encode(inputs)
@@ -132,10 +139,10 @@ class TokenClassification:
         return Answers(np.asarray(logits[rows, pieces], dtype=np.float32), rows.astype(np.int64))
 
     def decode(self, outputs: Arrays, arrays: Arrays, inputs: Sequence[Words]) -> list[dict[str, Any]]:
-        """`{"tags": [...], "entities": [{"label", "text", "start", "end", "score"}]}` of each input.
+        """`{"label", "score", "scores", "tags", "entities": [{"label", "text", "start", "end", "score"}]}`.
 
-        `start` and `end` count characters of a text, and words of a list. A score is the least of the
-        entity's words.
+        `start` and `end` count characters of a text, and words of a list. `label` is all tags in one
+        string; a score is the least of its words'. There is no one distribution: `scores` is empty.
         """
         answers = self.read(outputs, arrays)
         scores = softmax(answers.logits / self.temperature)
@@ -155,7 +162,15 @@ class TokenClassification:
                 }
                 for entity in find_entities(tags)
             ]
-            found.append({"tags": tags, "entities": entities})
+            found.append(
+                {
+                    "label": " ".join(tags),
+                    "score": float(best.min()) if len(best) else 1.0,
+                    "scores": {},
+                    "tags": tags,
+                    "entities": entities,
+                }
+            )
         return found
 
     def tally(self, answers: Answers, truth: NDArray[np.int64], rows: int) -> NDArray[np.float64]:

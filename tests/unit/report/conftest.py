@@ -4,12 +4,14 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from equipoise.config.cost import CostConfig
 from equipoise.costs.lifecycle import price_candidate
 from equipoise.costs.price_book import load_prices
 from equipoise.runs import Agreement, Candidate, Figure, Quality, Recipe, RunFolder, Speed
+from equipoise.runs.predictions import Predictions, put_predictions
 
 LAYERS = {6: (0, 1, 2, 3, 4, 5), 3: (0, 2, 5), 2: (0, 5), 1: (0,)}
 COST = CostConfig(rps=100, engineer_hours_per_month=2, retrainings_per_year=4)
@@ -46,6 +48,9 @@ def build_candidate(
             metric=figure(metric, 0.008),
             macro_f1=figure(metric - 0.01, 0.01),
             robustness=figure(0.85 + depth * 0.01, 0.01),
+            worst_corruption="typos 20%",
+            worst_corruption_metric=metric - 0.09 + depth * 0.005,
+            corruptions={"typos 10%": metric - 0.04, "typos 20%": metric - 0.09 + depth * 0.005},
             gap=0.03,
             calibration_error=figure(0.02, 0.005),
         ),
@@ -82,6 +87,7 @@ def build_candidate(
         seed=13,
         revision="abc1234",
         seconds={"train": 120.0},
+        measured_at=f"2026-11-25T01:{60 - depth * 5 - len(engine):02d}:00+00:00",
     )  # fmt: skip
 
 
@@ -99,6 +105,17 @@ def fleet() -> list[Candidate]:
             rejection="0.9% of labels change with the row's neighbours in the batch; 0.1% are allowed",
         ),
     ]  # fmt: skip
+
+
+LABELS = ["acq", "earn", "ship"]
+PREDICTED = {"6torchfp32": 0.0, "3openvinoint8": 0.5}
+"""Candidates with predictions, and the share of `ship` that each takes for `earn`."""
+
+
+def predict(share: float) -> Predictions:
+    truth = np.arange(600) % 3
+    lost = (truth == 2) & (np.random.default_rng(2).random(600) < share)
+    return Predictions.of_rows(truth, np.where(lost, 1, truth))
 
 
 FRONTIER = ["6openvinoint8", "3openvinoint8", "2openvinoint8", "1openvinoint8", "6torchfp32"]
@@ -119,7 +136,7 @@ def make_run(tmp_path: pathlib.Path) -> Callable[..., RunFolder]:
             run.put(candidate.model_dump(mode="json"), "candidates", f"{candidate.recipe_hash}.json")
         defaults: dict[str, dict[str, Any]] = {
             "config": {"name": "reuters-topics", "task": "text_classification", "cost": {"rps": 100}},
-            "data": {"rows": {"train": 4936, "validation": 549}, "labels": ["acq", "earn"], "warnings": []},
+            "data": {"rows": {"train": 4936, "validation": 549}, "labels": LABELS, "warnings": []},
             "frontier": {
                 "objectives": ["metric", "robustness", "latency_p99_ms", "serving_usd_per_1k"],
                 "members": FRONTIER,
@@ -130,12 +147,24 @@ def make_run(tmp_path: pathlib.Path) -> Callable[..., RunFolder]:
                 "reason": "cheapest over 12 months of those that meet the constraints",
                 "keep_teacher": False,
                 "constraints": {"max_drop": {"bound": 0.01, "value": 0.008, "margin": 0.002}},
+                "relaxed": {
+                    "max_drop": {
+                        "bound": 0.011,
+                        "recipe_hash": "2openvinoint8",
+                        "label": "2 layers (0,5) int8 openvino",
+                        "saves_usd": 120.5,
+                        "saves_usd_month": 10.0,
+                    }
+                },
+                "break_even_months": 0.31,
             },
             "test": {"teacher": {"accuracy": 0.951}, "choice": {"accuracy": 0.9433}},
         }
         for name, record in {**defaults, **records}.items():
             if record is not None:
                 run.put(record, f"{name}.json")
+        for name, share in PREDICTED.items():
+            put_predictions(run, name, predict(share))
         return run
 
     return make

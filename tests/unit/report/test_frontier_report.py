@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import html
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -10,10 +12,13 @@ import pytest
 
 from equipoise.config.cost import CostConfig
 from equipoise.errors import RunFolderError
-from equipoise.report.cost_figure import cost_figure
-from equipoise.report.frontier_figure import frontier_figure
+from equipoise.report.class_figure import class_figure
+from equipoise.report.corruption_figure import corruption_figure
+from equipoise.report.cost_figure import SHOWN, cost_figure
+from equipoise.report.frontier_data import frontier_data
 from equipoise.report.frontier_report import render_report, write_report
 from equipoise.report.groups import read_standing
+from equipoise.report.progress_figure import progress_figure
 from equipoise.runs import Candidate, RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -57,7 +62,10 @@ def test_a_whole_run_is_one_well_formed_page(make_run: MakeRun) -> None:
     assert page.headings == [
         "reuters-topics",
         "Performance against cost",
+        "Classes: the choice against the teacher",
+        "Robustness by corruption",
         "What a life costs",
+        "What the search found over its trials",
         "All candidates",
         "Rejected",
         "On test, read once after the choice",
@@ -78,23 +86,32 @@ def test_a_whole_run_is_one_well_formed_page(make_run: MakeRun) -> None:
 
 
 def test_the_page_is_alone(make_run: MakeRun) -> None:
-    html = render_report(make_run())
-    page = Page(html)
+    text = render_report(make_run())
+    page = Page(text)
 
     assert not [name for name, _ in page.attributes if name in ("src", "href", "action")]
-    assert "default-src 'none'" in html
-    assert html.count("plotly.js v") == 1
-    assert html.count("Plotly.newPlot(") == 2
-    assert '"showSendToCloud": false' in html
+    assert "default-src 'none'" in text
+    assert text.count("plotly.js v") == 1
+    assert "showSendToCloud: false" in text
 
 
-def test_every_price_per_request_stands_beside_its_arrival_rate(make_run: MakeRun) -> None:
-    page = Page(render_report(make_run()))
+def test_every_price_per_request_names_its_arrival_rate(make_run: MakeRun) -> None:
+    text = render_report(make_run())
+    page = Page(text)
 
-    assert page.text.count("at 100 rps") >= 2 * 8
     prices = re.findall(r"\$0\.000\d+(.{12})", page.text)
-    assert prices
-    assert all(rest == " at 100 rps" or rest.startswith(" at 100 rps") for rest in prices)
+    assert len(prices) >= 8
+    assert all(rest.startswith(" at 100 rps") for rest in prices)
+    hovers = [point["hover"] for point in data_of(text)["frontier"]["candidates"]]
+    assert all(re.search(r"serving \$[\d.]+ at 100 rps per 1,000", hover) for hover in hovers)
+
+
+def data_of(text: str) -> dict[str, Any]:
+    """What the page's script draws from."""
+    found = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', text)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
 
 
 def test_candidates_of_differing_rates_say_so(make_run: MakeRun, make_candidate: MakeCandidate) -> None:
@@ -110,8 +127,8 @@ def test_candidates_of_differing_rates_say_so(make_run: MakeRun, make_candidate:
     assert "differing arrival rates" in page.text
     assert "at 100 rps" in page.text
     assert "at 900 rps" in page.text
-    title = frontier_figure(read_standing(run))["layout"]["xaxis"]["title"]["text"]
-    assert title == "serving $ per 1,000 requests at each one's arrival rate"
+    title = frontier_data(read_standing(run))["quantities"]["usd_per_1k"]["title"]
+    assert html.unescape(title) == "serving $ per 1,000 requests at each one's arrival rate"
 
 
 def test_hostile_texts_stay_texts(make_run: MakeRun, make_candidate: MakeCandidate) -> None:
@@ -132,11 +149,11 @@ def test_hostile_texts_stay_texts(make_run: MakeRun, make_candidate: MakeCandida
         frontier={"objectives": [attack], "members": []},
         choice={"recipe_hash": "hostile", "reason": attack, "constraints": {attack: {"bound": 1}}},
     )
-    html = render_report(run)
-    page = Page(html)
+    text = render_report(run)
+    page = Page(text)
 
     assert page.open == []
-    assert "<img" not in html
+    assert "<img src=x" not in text
     assert "alert(1)" in page.text
     assert not [script for script in page.scripts if script.strip() == "alert(1)"]
     assert not [name for name, _ in page.attributes if name.startswith("on")]
@@ -211,36 +228,104 @@ def test_the_report_is_put_in_the_run_folder(make_run: MakeRun) -> None:
 
 
 def test_the_scatter_tells_the_groups_apart(make_run: MakeRun) -> None:
-    figure = frontier_figure(read_standing(make_run()))
-    traces = {trace["name"]: trace for trace in figure["data"]}
+    data = frontier_data(read_standing(make_run()))
+    marks = {group["name"]: group["marker"] for group in data["groups"]}
 
-    assert list(traces) == ["choice", "teacher", "frontier", "dominated", "rejected"]
-    assert len({trace["marker"]["symbol"] for trace in traces.values()}) == 5
-    assert len({trace["marker"]["color"] for trace in traces.values()}) == 5
-    assert {name: len(trace["x"]) for name, trace in traces.items()} == {
+    assert list(marks) == ["choice", "teacher", "frontier", "dominated", "rejected"]
+    assert len({mark["symbol"] for mark in marks.values()}) == 5
+    assert len({mark["color"] for mark in marks.values()}) == 5
+    groups = [point["group"] for point in data["candidates"]]
+    assert {name: groups.count(name) for name in marks} == {
         "choice": 1,
         "teacher": 1,
         "frontier": 3,
         "dominated": 2,
         "rejected": 1,
     }
-    assert figure["layout"]["xaxis"]["type"] == "log"
-    assert traces["teacher"]["error_y"]["array"] == pytest.approx([0.008])
 
 
-def test_menus_redraw_every_trace(make_run: MakeRun) -> None:
-    figure = frontier_figure(read_standing(make_run()))
-    sizes = [len(trace["x"]) for trace in figure["data"]]
-    titles = []
-    for letter, menu in zip("yx", figure["layout"]["updatemenus"], strict=True):
-        for button in menu["buttons"]:
-            restyle, relayout = button["args"]
-            assert [len(values) for values in restyle[letter]] == sizes
-            assert [len(bars["array"]) for bars in restyle[f"error_{letter}"]] == sizes
-            titles.append(relayout[f"{letter}axis.title.text"])
+def test_every_quantity_is_there_with_its_interval(make_run: MakeRun) -> None:
+    data = frontier_data(read_standing(make_run()))
+    teacher = next(point for point in data["candidates"] if point["group"] == "teacher")
+    assert {data["up"], data["across"]} <= data["quantities"].keys() == teacher["values"].keys()
+    assert teacher["values"]["metric"] == pytest.approx([0.95, 0.942, 0.958])
+    assert teacher["values"]["mb"] == [91, 91, 91]
+    assert data["quantities"]["usd_per_1k"]["log"] is True
+    assert teacher["facets"] == {"engine": "torch", "precision": "fp32", "structure": "6 layers (0-5)"}
 
-    for quantity in ("accuracy", "robustness", "p99", "throughput", "size", "serving $"):
-        assert any(quantity in title for title in titles)
+
+def test_what_was_not_measured_is_no_point(make_run: MakeRun, make_candidate: MakeCandidate) -> None:
+    bare = make_candidate(6, "torch", "fp32", metric=0.9, rps=50, p99_ms=9, megabytes=20)
+    quality = bare.quality.model_copy(update={"robustness": None, "corruptions": {}})
+    run = make_run([bare.model_copy(update={"quality": quality})])
+    standing = read_standing(run)
+    assert frontier_data(standing)["candidates"][0]["values"]["robustness"] is None
+    assert corruption_figure(standing) is None
+    assert "Robustness by corruption" not in Page(render_report(run)).headings
+
+
+def test_progress_rises_to_the_whole_in_the_order_of_measuring(make_run: MakeRun) -> None:
+    standing = read_standing(make_run())
+    figure = progress_figure(standing)
+    assert figure is not None
+    shares = figure["data"][0]["y"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert figure["data"][0]["x"] == list(range(1, 9))
+    first = min(standing.candidates, key=lambda c: c.measured_at or "")
+    assert figure["data"][0]["hovertext"][0].startswith(f"trial 1: {first.recipe.label}")
+
+
+def test_without_the_order_on_record_no_progress_is_drawn(
+    make_run: MakeRun, make_candidate: MakeCandidate
+) -> None:
+    figures = {"metric": 0.9, "rps": 50, "p99_ms": 9, "megabytes": 20}
+    old = make_candidate(6, "torch", "fp32", **figures).model_copy(update={"measured_at": None})
+    standing = read_standing(make_run([old]))
+    assert progress_figure(standing) is None
+
+
+def test_classes_that_are_given_up_stand_on_top(make_run: MakeRun) -> None:
+    comparison = read_standing(make_run()).comparison
+    assert comparison is not None
+    assert comparison.classes[0].label == "ship"
+    trace = class_figure(comparison)["data"][0]
+    assert trace["x"][-1] == comparison.classes[0].f1_difference.value
+    assert trace["marker"]["symbol"][-1] == "triangle-left"
+    assert trace["marker"]["symbol"][0] == "circle"
+
+
+def test_without_predictions_there_is_no_word_of_classes(make_run: MakeRun) -> None:
+    run = make_run()
+    run.local("candidates", "6torchfp32.predictions.npy").unlink()
+    assert "Classes: the choice against the teacher" not in Page(render_report(run)).headings
+
+
+def test_the_worst_corruption_stands_on_top(make_run: MakeRun) -> None:
+    figure = corruption_figure(read_standing(make_run()))
+    assert figure is not None
+    teacher, choice = figure["data"]
+    assert (teacher["name"], choice["name"]) == ("teacher", "choice")
+    assert choice["y"] == ["typos 10%", "typos 20%"]
+    assert choice["x"] == sorted(choice["x"], reverse=True)
+    assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [0.95, 0.942]
+
+
+def test_what_widening_a_constraint_saves_is_told(make_run: MakeRun) -> None:
+    text = Page(render_report(make_run())).text
+    assert "saves $120.50: 2 layers (0,5) int8 openvino" in text
+    assert "after 0.3 months" in text
+
+
+def test_the_test_split_is_a_table_of_two_columns(make_run: MakeRun) -> None:
+    figure = {"value": 0.95, "low": 0.94, "high": 0.96, "n": 2000}
+    side = {"metric_name": "accuracy", "metric": figure, "macro_f1": figure, "temperature": 1.0}
+    drop = {"value": 0.004, "low": -0.001, "high": 0.009, "n": 2000}
+    run = make_run(test={"teacher": side, "choice": side, "drop": drop, "rows": 2000})
+    text = Page(render_report(run)).text
+    assert "2,000 test rows; 95% intervals." in text
+    assert "+0.0040 [-0.0010, +0.0090]" in text
+    assert "teacher.metric" not in text
 
 
 def test_the_bars_add_up_to_the_total(make_run: MakeRun) -> None:
@@ -251,3 +336,15 @@ def test_the_bars_add_up_to_the_total(make_run: MakeRun) -> None:
     assert len(traces) == 6
     for position, name in enumerate(traces[0]["y"]):
         assert sum(trace["x"][position] for trace in traces) == pytest.approx(totals[name])
+
+
+def test_of_many_candidates_the_cheapest_are_drawn_beside_choice_and_teacher(make_run: MakeRun) -> None:
+    run = make_run()
+    dear = next(candidate for candidate in run.candidates() if candidate.recipe_hash == "3torchfp32")
+    for number in range(60):
+        cost = dear.cost.model_copy(update={"storage_usd": 1000.0 + number})
+        other = dear.model_copy(update={"recipe_hash": f"other{number}", "cost": cost})
+        run.put(other.model_dump(mode="json"), "candidates", f"other{number}.json")
+    bars = cost_figure(read_standing(run))["data"][0]["y"]
+    assert len(bars) <= SHOWN + 2
+    assert {"6torchfp32", "3openvinoint8"} <= set(bars)

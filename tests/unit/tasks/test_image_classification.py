@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from equipoise.config.model import ModelConfig
-from equipoise.errors import BundleError
+from equipoise.errors import BundleError, DataError
 from equipoise.tasks import find_task
 from equipoise.tasks.image_classification import ImageClassification
 
@@ -81,3 +81,16 @@ def test_decoded_scores_add_up() -> None:
     [answer] = build().decode({"logits": np.array([[0.0, 2.0]], dtype=np.float32)}, {}, [])
     assert answer["label"] == "dog"
     assert sum(answer["scores"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3)])
+def test_a_client_sends_an_image_file_in_base64(shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    task = build()
+    np.testing.assert_array_equal(task.from_text(task.to_text(image)), image)
+
+
+@pytest.mark.parametrize(("text", "fault"), [("%%%", "is not base64"), ("bm90aGluZw==", "cannot be decoded")])
+def test_what_is_no_image_file_is_refused(text: str, fault: str) -> None:
+    with pytest.raises(DataError, match=fault):
+        build().from_text(text)

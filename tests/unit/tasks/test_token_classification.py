@@ -82,6 +82,7 @@ def test_entities_of_words_have_offsets_in_words(tagger: TokenClassification) ->
     arrays = tagger.encode([words])
     [answer] = tagger.decode(saying(arrays, [["O", "B-LOC", "I-LOC"]]), arrays, [words])
     assert answer["tags"] == ["O", "B-LOC", "I-LOC"]
+    assert answer["label"] == "O B-LOC I-LOC"
     [entity] = answer["entities"]
     assert (entity["text"], entity["start"], entity["end"]) == ("New York", 1, 3)
 
