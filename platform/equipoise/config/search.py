@@ -21,7 +21,19 @@ class SearchConfig(Section):
     time_limit_s: float | None = Field(
         None, gt=0, description="Start no further trial after this many seconds."
     )
+    max_usd: float | None = Field(
+        None, gt=0, description="Start no further trial once the search has cost this much; status 4."
+    )
+    window: int | None = Field(
+        None, ge=1, description="Stop once so many trials after the anchors gained next to no hypervolume."
+    )
+    min_gain: float = Field(
+        0.01, ge=0, lt=1, description="Share of hypervolume that a window must gain for the search to go on."
+    )
     sampler: Literal["tpe", "nsga2", "random"] = Field("tpe", description="Optuna sampler.")
+    warm_start: tuple[str, ...] = Field(
+        (), description="Earlier runs, same task and hardware, whose choice and frontier are tried early."
+    )
     objectives: tuple[Objective, ...] = Field(
         ("metric", "robustness", "latency_p99_ms", "serving_usd_per_1k"),
         min_length=2,

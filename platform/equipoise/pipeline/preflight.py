@@ -6,6 +6,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from equipoise import hardware
 from equipoise.compression.structure import read_layers
 from equipoise.config import RunConfig
 from equipoise.costs.price_book import load_prices, replica_usd_per_hour, stale_prices
@@ -14,6 +15,7 @@ from equipoise.data import PreparedData, prepare_data
 from equipoise.errors import ServiceError
 from equipoise.runs import RunFolder
 from equipoise.search.space import Space
+from equipoise.search.warm_start import earlier_recipes
 from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_precision, resolve_workers
 from equipoise.training.pretrained import resolve_pretrained
@@ -46,6 +48,8 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     )
     base = resolve_pretrained(config.model, task.files)
     space = Space(config.search, *read_layers(base))
+    machine = hardware.fingerprint(hardware.describe_hardware())
+    earlier_recipes(config.search.warm_start, task=config.task, fingerprint=machine)
     data = prepare_data(config, task.layout)
     sentences = data.report.sentences()
     stale = stale_prices(prices)

@@ -7,7 +7,7 @@ from pathlib import Path
 from equipoise import ray_runtime
 from equipoise.config import RunConfig, load_config
 from equipoise.costs.ledger_reconcile import reconcile, require_reconciled
-from equipoise.errors import InfeasibleError, InterruptedRunError
+from equipoise.errors import InfeasibleError, InterruptedRunError, OverBudgetError
 from equipoise.observability import progress
 from equipoise.observability.logging import log_to
 from equipoise.pipeline.choice import bundle_choice, choose, standing_choice
@@ -16,6 +16,11 @@ from equipoise.pipeline.preflight import Checked, check_port, check_run
 from equipoise.pipeline.session import Session, open_session
 from equipoise.runs import Candidate, RunFolder
 
+_ENDINGS = {
+    "trials": "the search measured all that was asked for",
+    "gain": "the search stopped: its last trials gained next to no hypervolume",
+    "time": "the search stopped: its time is up",
+}
 _STAGES = ("data", "teacher", "search", "choice", "test", "report")
 
 
@@ -81,7 +86,12 @@ def _run_stages(session: Session, checked: Checked) -> None:
     if chosen is None:
         space = Space(session.config.search, *read_layers(context.teacher))
         scratch = str(session.root / ".scratch")
-        run_search(context, space, scratch, lambda name: _tell_candidate(session, name))
+        try:
+            reason = run_search(context, space, scratch, lambda name: _tell_candidate(session, name))
+        except OverBudgetError:
+            _report(session)
+            raise
+        session.display.note(_ENDINGS[reason])
 
     _stage(session, "choice")
     try:

@@ -76,6 +76,10 @@ def open_session(config: RunConfig, run: RunFolder, display: Display) -> Iterato
         lock.release()
 
 
+_LIMITS = ("trials", "time_limit_s", "max_usd", "window", "min_gain")
+"""How much is searched, not what is searched: a search may be given more and go on."""
+
+
 def _sweep(root: Path) -> None:
     """Remove what a killed try left half-written; under the lock nobody else writes here."""
     for path in sorted(root.rglob(".tmp-*")):
@@ -86,12 +90,12 @@ def _sweep(root: Path) -> None:
 
 
 def _changeable(run: RunFolder) -> set[str]:
-    """Sections of the config that no finished stage of the run depends on."""
+    """Sections and keys of the config that no finished stage of the run depends on."""
     found = {"output", "cluster"}
     if not run.has("served.json"):
         found.add("serving")
     if not (run.has("choice.json") and run.read("choice.json")["feasible"]):
-        found.add("constraints")
+        found |= {"constraints", *(f"search.{key}" for key in _LIMITS)}
     return found
 
 

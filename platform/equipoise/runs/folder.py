@@ -92,7 +92,7 @@ class RunFolder:
 
         Args:
             config: the config as JSON values.
-            changeable: sections that may differ; the folder takes the new ones.
+            changeable: sections and dotted keys that may differ; the folder takes the new ones.
 
         Returns:
             Whether the folder held an earlier try of the same run.
@@ -106,7 +106,7 @@ class RunFolder:
             return False
         held = self.read("config.json")
         kept = set(changeable)
-        differing = [key for key in _differences(held, config) if key.partition(".")[0] not in kept]
+        differing = [key for key in _differences(held, config) if not {key, key.partition(".")[0]} & kept]
         if differing:
             key = differing[0]
             raise RunFolderError(

@@ -1,32 +1,41 @@
-"""When a search is over, and who is told of each finished trial."""
+"""How Tune is told that a search is over, and who is told of each finished trial."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 from ray.tune import Callback, Stopper
 
+from equipoise.runs import Candidate, RunFolder
+from equipoise.search.limits import Limits, spent_usd
+
 
 class Enough(Stopper):
-    """Stops at the wanted number of different candidates, at the deadline, or at a fault."""
+    """Stops at a fault, and at the first limit that is reached.
 
-    def __init__(self, wanted: int, deadline_s: float | None) -> None:
-        self.wanted, self.deadline_s = wanted, deadline_s
-        self.seen: set[str] = set()
+    A trial that is under way is finished: its candidate is paid for by then.
+    """
+
+    def __init__(self, limits: Limits, folder: str) -> None:
+        self.limits, self.folder = limits, folder
+        self.measured: dict[str, Candidate] = {}
         self.failed = False
+        self.reached = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        name = result.get("recipe_hash")
         if result.get("fault"):
             self.failed = True
-        elif "recipe_hash" in result:
-            self.seen.add(result["recipe_hash"])
+        elif name and name not in self.measured:
+            run = RunFolder(self.folder)
+            self.measured[name] = Candidate.model_validate(run.read("candidates", f"{name}.json"))
+            spent = spent_usd(run) if self.limits.search.max_usd is not None else 0.0
+            self.reached = self.limits.reached(list(self.measured.values()), spent) is not None
         return False
 
     def stop_all(self) -> bool:
-        late = self.deadline_s is not None and time.monotonic() > self.deadline_s
-        return self.failed or late or len(self.seen) >= self.wanted
+        return self.failed or self.reached
 
 
 class Watch(Callback):

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from equipoise import errors
-from equipoise.config.search import SearchConfig
+from equipoise import errors, hardware
 from equipoise.errors import EquipoiseError, RetryableError
-from equipoise.runs import Candidate, RunFolder
+from equipoise.runs import Recipe, RunFolder
 from equipoise.search.context import TrialContext
-from equipoise.search.frontier import MAXIMIZED, directions, objective
+from equipoise.search.limits import Limits, Reason, in_order, over_budget, spent_usd
 from equipoise.search.space import Space
 from equipoise.search.trial import measure_recipe
+from equipoise.search.warm_start import earlier_recipes
 
 _DRIVER_MEMORY_BYTES = 64 * 2**20
 _REPEATS = 6
@@ -23,52 +23,82 @@ _REPEATS = 6
 
 def run_search(
     context: TrialContext, space: Space, scratch: str, on_candidate: Callable[[str], None] | None = None
-) -> list[Candidate]:
-    """Measure recipes until there are enough, or the time is up.
+) -> Reason:
+    """Measure recipes until there are enough, nothing is gained any more, or the time is up.
 
     Finished candidates are handed to the sampler first: their trials read the record and return,
     so an interrupted search goes on with the study it had and repeats nothing.
 
+    Returns:
+        What ended it; `trials` too where the sampler found no further recipe.
+
     Raises:
+        OverBudgetError: `search.max_usd` is spent; what was measured stays, and a larger budget goes on.
         EquipoiseError: a trial failed.
     """
+    search, run = context.config.search, RunFolder(context.folder)
+    wanted = min(search.trials, space.size)
+    limits = Limits(
+        search=search,
+        wanted=wanted,
+        anchors=len(space.anchors()),
+        deadline_s=None if search.time_limit_s is None else time.monotonic() + search.time_limit_s,
+    )
+    reason = limits.reached(in_order(run.candidates()), spent_usd(run))
+    if reason is None:
+        _run_tune(context, space, limits, scratch, on_candidate)
+        reason = limits.reached(in_order(run.candidates()), spent_usd(run))
+    if reason == "budget":
+        raise over_budget(search, spent_usd(run), len(run.candidates()), run.location)
+    return reason or "trials"
+
+
+def first_recipes(context: TrialContext, space: Space) -> list[Recipe]:
+    """What is measured before the sampler is asked: finished candidates, the teacher, the best of
+    earlier runs, then the other anchors."""
+    config = context.config
+    finished = [candidate.recipe for candidate in in_order(RunFolder(context.folder).candidates())]
+    machine = hardware.fingerprint(hardware.describe_hardware())
+    earlier = earlier_recipes(config.search.warm_start, task=config.task, fingerprint=machine)
+    order = dict.fromkeys([*finished, space.teacher, *earlier, *space.anchors()])
+    known = [recipe for recipe in order if space.point(recipe)]
+    return known[: max(min(config.search.trials, space.size), len(finished))]
+
+
+def _run_tune(
+    context: TrialContext,
+    space: Space,
+    limits: Limits,
+    scratch: str,
+    on_candidate: Callable[[str], None] | None,
+) -> None:
     import ray
     from ray import tune
-    from ray.tune.search.optuna import OptunaSearch
 
+    from equipoise.search.sampler import build_searcher, report_of, report_of_fault
     from equipoise.search.stopping import Enough, Watch
 
-    search = context.config.search
-    run = RunFolder(context.folder)
-    wanted = min(search.trials, space.size)
-    finished = [candidate.recipe for candidate in run.candidates()]
-    order = dict.fromkeys([r for r in finished if space.point(r)] + space.anchors())
-    first = list(order)[: max(wanted, len(finished))]
+    config, search = context.config, context.config.search
     reference = ray.put(context)
-    deadline = None if search.time_limit_s is None else time.monotonic() + search.time_limit_s
 
     def trainable(point: dict[str, Any]) -> None:
         shared: TrialContext = ray.get(reference)
         try:
             candidate = measure_recipe(shared, reference, space.recipe(point))
         except EquipoiseError as error:
-            tune.report({"fault": _pack(error), **_worst(search)})
+            tune.report({"fault": _pack(error), **report_of_fault(search)})
             return
-        tune.report({"recipe_hash": candidate.recipe_hash, **_objectives(candidate, search)})
+        told = report_of(candidate, search, shared.config.constraints)
+        tune.report({"recipe_hash": candidate.recipe_hash, **told})
 
+    points = [point for recipe in first_recipes(context, space) if (point := space.point(recipe))]
     tuner = tune.Tuner(
         # No CPU: the training workers and Ray tasks that a trial waits for need them all. A placement
         # group must hold something, though.
         tune.with_resources(trainable, {"memory": _DRIVER_MEMORY_BYTES}),
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearch(
-                space=space.distributions(),
-                metric=list(search.objectives),
-                mode=directions(search.objectives),
-                sampler=_sampler(search, context.config.seed),
-                points_to_evaluate=[point for recipe in first if (point := space.point(recipe))],
-            ),
-            num_samples=wanted * _REPEATS,
+            search_alg=build_searcher(space, search, config.seed, points),
+            num_samples=limits.wanted * _REPEATS,
             # Each trial spreads over the whole machine by itself; two would wait for each other.
             max_concurrent_trials=1,
             reuse_actors=True,
@@ -77,7 +107,7 @@ def run_search(
             name="tune",
             storage_path=scratch,
             verbose=0,
-            stop=Enough(wanted, deadline),
+            stop=Enough(limits, context.folder),
             failure_config=tune.FailureConfig(max_failures=0, fail_fast=True),
             callbacks=[Watch(on_candidate)] if on_candidate else [],
         ),
@@ -92,7 +122,6 @@ def run_search(
             ) from result.error
         if result.metrics and result.metrics.get("fault"):
             raise _unpack(result.metrics["fault"])
-    return run.candidates()
 
 
 def _pack(error: EquipoiseError) -> str:
@@ -105,29 +134,3 @@ def _unpack(fault: str) -> EquipoiseError:
     name, what, where, remedy = json.loads(fault)
     kind: type[EquipoiseError] = getattr(errors, name, EquipoiseError)
     return kind(what, where=where, remedy=remedy)
-
-
-def _objectives(candidate: Candidate, search: SearchConfig) -> dict[str, float]:
-    """What the sampler learns; one that may not be chosen counts as worthless on quality."""
-    values: dict[str, float] = {name: objective(candidate, name) for name in search.objectives}
-    if not candidate.eligible:
-        values |= {name: 0.0 for name in search.objectives if name in MAXIMIZED}
-    return values
-
-
-def _worst(search: SearchConfig) -> dict[str, float]:
-    return {name: 0.0 if name in MAXIMIZED else 1e9 for name in search.objectives}
-
-
-def _sampler(search: SearchConfig, seed: int) -> Any:
-    import optuna
-    from optuna import samplers
-
-    optuna.logging.disable_default_handler()
-    optuna.logging.enable_propagation()
-
-    if search.sampler == "nsga2":
-        return samplers.NSGAIISampler(population_size=max(4, search.trials // 3), seed=seed)
-    if search.sampler == "random":
-        return samplers.RandomSampler(seed=seed)
-    return samplers.TPESampler(multivariate=True, n_startup_trials=max(4, search.trials // 2), seed=seed)

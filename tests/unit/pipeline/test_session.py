@@ -64,6 +64,17 @@ def test_constraints_may_change_until_a_choice_meets_them(run: RunFolder, run_co
         open_session(run_config(constraints={"max_drop": 0.03}), run, Silent()).__enter__()
 
 
+def test_a_search_may_be_given_more_until_a_choice_is_made(run: RunFolder, run_config: Build) -> None:
+    for limits in ({"max_usd": 0.1}, {"max_usd": 0.2, "trials": 20, "window": 4}):
+        with open_session(run_config(search=limits), run, Silent()):
+            assert run.read("config.json")["search"]["max_usd"] == limits["max_usd"]
+    with pytest.raises(RunFolderError, match=r"search\.depths"):
+        open_session(run_config(search={"depths": [1]}), run, Silent()).__enter__()
+    run.put({"feasible": True}, "choice.json")
+    with pytest.raises(RunFolderError, match=r"search\.max_usd differs"):
+        open_session(run_config(search={"max_usd": 0.3}), run, Silent()).__enter__()
+
+
 def test_the_port_may_change_until_it_was_served(run: RunFolder, run_config: Build) -> None:
     for port in (8101, 8102):
         with open_session(run_config(serving={"port": port}), run, Silent()):

@@ -92,6 +92,14 @@ def test_a_folder_of_another_config_is_refused(
     assert folder.read("config.json") == run_config().model_dump(mode="json")
 
 
+def test_single_keys_may_be_changeable(folder: RunFolder) -> None:
+    folder.claim({"search": {"trials": 4, "depths": [1]}})
+    assert folder.claim({"search": {"trials": 8, "depths": [1]}}, changeable=["search.trials"]) is True
+    assert folder.read("config.json")["search"]["trials"] == 8
+    with pytest.raises(RunFolderError, match=r"search\.depths differs"):
+        folder.claim({"search": {"trials": 8, "depths": [2]}}, changeable=["search.trials"])
+
+
 def test_a_record_is_put_whole(folder: RunFolder, tmp_path: Path) -> None:
     folder.put({"a": 1}, "choice.json")
     folder.put({"a": 2}, "choice.json")

@@ -1,37 +1,44 @@
 from __future__ import annotations
 
 import pickle
-import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from equipoise.config.search import SearchConfig
+from equipoise.runs import Candidate, RunFolder
+from equipoise.search.limits import Limits
 
 # Warnings of other packages about each other, at their own import.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
-def test_a_search_stops_at_the_wanted_number_of_different_candidates() -> None:
+@pytest.fixture
+def run(tmp_path: Path, build_candidate: Callable[..., Candidate]) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    for name in ("a", "b"):
+        record = build_candidate(recipe_hash=name).model_dump(mode="json")
+        folder.put(record, "candidates", f"{name}.json")
+    return folder
+
+
+def test_a_search_stops_at_the_wanted_number_of_different_candidates(run: RunFolder) -> None:
     from equipoise.search.stopping import Enough
 
-    enough = Enough(wanted=2, deadline_s=None)
+    enough = Enough(Limits(SearchConfig(), wanted=2, anchors=0, deadline_s=None), run.location)
     for name, stops in (("a", False), ("a", False), ("b", True)):
         assert enough("trial", {"recipe_hash": name}) is False
         assert enough.stop_all() is stops
 
 
-def test_a_search_stops_at_its_deadline() -> None:
+def test_a_search_stops_at_a_fault_and_does_not_count_it(run: RunFolder) -> None:
     from equipoise.search.stopping import Enough
 
-    assert not Enough(wanted=9, deadline_s=time.monotonic() + 60).stop_all()
-    assert Enough(wanted=9, deadline_s=time.monotonic() - 1).stop_all()
-
-
-def test_a_search_stops_at_a_fault_and_does_not_count_it() -> None:
-    from equipoise.search.stopping import Enough
-
-    enough = Enough(wanted=1, deadline_s=None)
+    enough = Enough(Limits(SearchConfig(), wanted=1, anchors=0, deadline_s=None), run.location)
     enough("trial", {"fault": '["DataError", "wrong", "", ""]', "recipe_hash": "a"})
-    assert enough.seen == set()
+    assert enough.measured == {}
     assert enough.stop_all()
 
 
