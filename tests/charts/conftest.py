@@ -93,6 +93,21 @@ def helm(
 
 
 @pytest.fixture(scope="session")
+def kustomize(tools: dict[str, str]) -> Callable[[Path], list[Manifest]]:
+    """`kustomize(folder)`: the objects that the real kubectl builds from a kustomization."""
+
+    @functools.cache
+    def build(folder: Path) -> str:
+        command = [tools["kubectl"], "kustomize", "--load-restrictor", "LoadRestrictionsNone", str(folder)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    def call(folder: Path) -> list[Manifest]:
+        return [found for found in yaml.load_all(build(folder), Loader=_Loader) if found]
+
+    return call
+
+
+@pytest.fixture(scope="session")
 def render(helm: Callable[..., subprocess.CompletedProcess[str]]) -> Render:
     """`render("s3", set_values=["image.tag=x"])`: the objects of a release `eq` in namespace `models`."""
 
@@ -220,3 +235,53 @@ def serve_config(find: Callable[..., Manifest]) -> Callable[[list[Manifest]], Ma
         return config
 
     return read
+
+
+@pytest.fixture(scope="session")
+def breaches() -> Callable[[Manifest], list[str]]:
+    """`breaches(pod_spec)`: what of it Pod Security `restricted` forbids."""
+    return find_breaches
+
+
+# Pod Security Standards, profile `restricted`: https://kubernetes.io/docs/concepts/security/pod-security-standards/
+
+_VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+
+
+def find_breaches(spec: Manifest) -> list[str]:
+    """What of a pod spec the profile `restricted` forbids."""
+    found = [key for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key)]
+    pod = spec.get("securityContext", {})
+    found += [f"sysctl {each['name']}" for each in pod.get("sysctls", [])]
+    found += [
+        f"volume {each['name']}" for each in spec.get("volumes", []) if each.keys() - {"name"} - _VOLUMES
+    ]
+    kinds = ("initContainers", "containers", "ephemeralContainers")
+    containers = [each for kind in kinds for each in spec.get(kind, [])]
+    for container in containers:
+        own = container.get("securityContext", {})
+        name = container["name"]
+        checks = {
+            "privileged": own.get("privileged", False),
+            "privilege escalation": own.get("allowPrivilegeEscalation") is not False,
+            "capabilities": own.get("capabilities", {}).get("drop") != ["ALL"]
+            or set(own.get("capabilities", {}).get("add", [])) - {"NET_BIND_SERVICE"},
+            "root": own.get("runAsNonRoot", pod.get("runAsNonRoot")) is not True,
+            "user 0": own.get("runAsUser", pod.get("runAsUser")) == 0,
+            "seccomp": own.get("seccompProfile", pod.get("seccompProfile", {})).get("type")
+            not in ("RuntimeDefault", "Localhost"),
+            "procMount": own.get("procMount", "Default") != "Default",
+            "hostPort": any(port.get("hostPort") for port in container.get("ports", [])),
+            "SELinux": own.get("seLinuxOptions", pod.get("seLinuxOptions", {})).keys() & {"user", "role"},
+        }
+        found += [f"{name}: {check}" for check, broken in checks.items() if broken]
+    return found

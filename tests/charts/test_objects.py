@@ -66,53 +66,12 @@ def test_the_longest_name_is_still_short_enough(render: Render) -> None:
         assert len(each["metadata"]["name"]) <= limit
 
 
-# Pod Security Standards, profile `restricted`: https://kubernetes.io/docs/concepts/security/pod-security-standards/
-
-_VOLUMES = {
-    "configMap",
-    "csi",
-    "downwardAPI",
-    "emptyDir",
-    "ephemeral",
-    "persistentVolumeClaim",
-    "projected",
-    "secret",
-}
-
-
-def breaches(spec: Manifest) -> list[str]:
-    """What of a pod spec the profile `restricted` forbids."""
-    found = [key for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key)]
-    pod = spec.get("securityContext", {})
-    found += [f"sysctl {each['name']}" for each in pod.get("sysctls", [])]
-    found += [
-        f"volume {each['name']}" for each in spec.get("volumes", []) if each.keys() - {"name"} - _VOLUMES
-    ]
-    kinds = ("initContainers", "containers", "ephemeralContainers")
-    containers = [each for kind in kinds for each in spec.get(kind, [])]
-    for container in containers:
-        own = container.get("securityContext", {})
-        name = container["name"]
-        checks = {
-            "privileged": own.get("privileged", False),
-            "privilege escalation": own.get("allowPrivilegeEscalation") is not False,
-            "capabilities": own.get("capabilities", {}).get("drop") != ["ALL"]
-            or set(own.get("capabilities", {}).get("add", [])) - {"NET_BIND_SERVICE"},
-            "root": own.get("runAsNonRoot", pod.get("runAsNonRoot")) is not True,
-            "user 0": own.get("runAsUser", pod.get("runAsUser")) == 0,
-            "seccomp": own.get("seccompProfile", pod.get("seccompProfile", {})).get("type")
-            not in ("RuntimeDefault", "Localhost"),
-            "procMount": own.get("procMount", "Default") != "Default",
-            "hostPort": any(port.get("hostPort") for port in container.get("ports", [])),
-            "SELinux": own.get("seLinuxOptions", pod.get("seLinuxOptions", {})).keys() & {"user", "role"},
-        }
-        found += [f"{name}: {check}" for check, broken in checks.items() if broken]
-    return found
-
-
 @pytest.mark.parametrize("name", CI)
 def test_every_pod_is_restricted(
-    render: Render, templates: Callable[[Manifest], list[Manifest]], name: str
+    render: Render,
+    templates: Callable[[Manifest], list[Manifest]],
+    breaches: Callable[[Manifest], list[str]],
+    name: str,
 ) -> None:
     pods = {each["metadata"]["name"]: templates(each) for each in render(name)}
     assert sum(map(len, pods.values())) > 2
@@ -125,7 +84,9 @@ def test_every_pod_is_restricted(
 
 
 @pytest.mark.parametrize("name", CI)
-def test_the_containers_that_kuberay_adds_are_restricted_too(render: Render, name: str) -> None:
+def test_the_containers_that_kuberay_adds_are_restricted_too(
+    render: Render, breaches: Callable[[Manifest], list[str]], name: str
+) -> None:
     for each in render(name):
         spec = each.get("spec", {})
         cluster = spec.get("rayClusterConfig") or spec.get("rayClusterSpec") or spec
@@ -138,7 +99,7 @@ def test_the_containers_that_kuberay_adds_are_restricted_too(render: Render, nam
         assert mounted <= {volume["name"] for volume in head["volumes"]}
 
 
-def test_the_check_finds_each_breach() -> None:
+def test_the_check_finds_each_breach(breaches: Callable[[Manifest], list[str]]) -> None:
     good: Manifest = {
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [
