@@ -2,7 +2,7 @@
 
 from equipoise.data.checks import DataReport, Repeats, SplitReport, hash_rows
 from equipoise.data.corruptions import CORRUPTIONS, corrupt, corrupt_rows, corruptions_of
-from equipoise.data.layout import OUTSIDE, Layout, stratum
+from equipoise.data.layout import OUTSIDE, Layout, stratum, with_prompt
 from equipoise.data.prepare import PreparedData, prepare_data
 from equipoise.data.rows import Rows
 from equipoise.data.samples import SAMPLE_SCHEME, sample_model
@@ -29,4 +29,5 @@ __all__ = [
     "stratified_sample",
     "stratified_split",
     "stratum",
+    "with_prompt",
 ]

@@ -66,9 +66,12 @@ class DataReport(Record):
         sizes = ", ".join(f"{part.rows:,} {name}" for name, part in self.splits.items())
         train, repeats = self.splits["train"], self.repeats
         lengths = train.length_percentiles
+        classes = [
+            f"The largest class has {train.imbalance_ratio:.1f} times the training rows of the smallest."
+        ]
         found = [
-            f"{sizes} rows; {len(self.labels)} labels.",
-            f"The largest class has {train.imbalance_ratio:.1f} times the training rows of the smallest.",
+            f"{sizes} rows; {len(self.labels) or 'no'} labels.",
+            *(classes if self.labels else ()),
             f"Half of the training texts have {lengths['p50']:,} characters or fewer, "
             f"95% have {lengths['p95']:,} or fewer.",
         ]
@@ -92,14 +95,14 @@ class DataReport(Record):
 
 def describe_split(rows: Rows, source: str, empty_texts: int) -> SplitReport:
     """Count and hash one split of at least one row."""
-    counts = Counter(name for label in rows.labels for name in label_names(label))
+    counts = Counter(name for label in rows.labels for name in label_names(label) if name)
     lengths = np.percentile([row_length(value) for value in rows.inputs], _PERCENTILES, method="higher")
     return SplitReport(
         source=source,
         rows=len(rows),
         empty_texts=empty_texts,
         label_counts=dict(sorted(counts.items())),
-        imbalance_ratio=max(counts.values()) / min(counts.values()),
+        imbalance_ratio=max(counts.values()) / min(counts.values()) if counts else 1.0,
         length_percentiles={f"p{p}": int(v) for p, v in zip(_PERCENTILES, lengths, strict=True)},
         sha256=hash_rows(rows),
     )

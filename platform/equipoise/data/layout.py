@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -39,6 +40,21 @@ def is_empty(value: Any) -> bool:
     if isinstance(value, tuple):
         return not value[-1].strip()
     return row_length(value) == 0
+
+
+def with_prompt(value: tuple[str, str]) -> tuple[str, str]:
+    """A prompt and what follows it; a text without a prompt is cut into halves at a white space.
+
+    The halves put together are the text again. A text of one word stays without a prompt.
+    """
+    prompt, text = value
+    if prompt.strip():
+        return value
+    spots = [match.start() for match in re.finditer(r"\s+(?=\S)", text) if text[: match.start()].strip()]
+    if not spots:
+        return value
+    middle = min(spots, key=lambda spot: abs(spot - len(text) // 2))
+    return prompt + text[:middle], text[middle:]
 
 
 def label_names(label: Any) -> Sequence[str]:

@@ -34,7 +34,8 @@ def prepare_data(config: RunConfig, layout: Layout = "text") -> PreparedData:
 
     Empty rows are dropped everywhere. With `data.deduplicate`, training texts that repeat an earlier
     one (the first label stands) or stand in test or validation are dropped. Validation, where none is
-    given, is held out of train; `data.train_rows` then takes its part of what is left.
+    given, is held out of train; `data.train_rows`, `data.validation_rows` and `data.test_rows` then take
+    their part of what is left.
 
     Raises:
         DataError: a source, row or label is wrong, or nothing is left of a split.
@@ -60,10 +61,10 @@ def prepare_data(config: RunConfig, layout: Layout = "text") -> PreparedData:
                     include={"validation_leakage", "validation_in_test"}
                 )
             )
-    unused = 0
-    if data.train_rows is not None and data.train_rows < len(train):
-        unused = len(train) - data.train_rows
-        train = train.select(stratified_sample(_strata(train), data.train_rows, config.seed))
+    unused = len(train) - min(len(train), data.train_rows or len(train))
+    train = _part(train, data.train_rows, config.seed)
+    validation = _part(validation, data.validation_rows, config.seed)
+    test = _part(test, data.test_rows, config.seed)
     labels = () if layout == "prompt" else check_labels(train, validation, test)
     validation_source = data.validation or f"{data.validation_share:g} of {data.train}"
     report = DataReport(
@@ -84,13 +85,20 @@ def prepare_data(config: RunConfig, layout: Layout = "text") -> PreparedData:
 def _load(config: RunConfig, layout: Layout, split: str, location: str) -> tuple[Rows, int]:
     """The rows of a source that are not empty, and how many are."""
     data = config.data
-    rows = load_rows(location, data.text_column, data.label_column, data.max_row_bytes, layout)
+    rows = load_rows(
+        location, data.text_column, data.label_column, data.max_row_bytes, layout, data.prompt_column
+    )
     kept = _keep(rows, lambda value: not is_empty(value))
     if not len(kept):
         raise DataError(
             "every text is empty", where=f"data.{split}: {location}", remedy="is data.text_column right?"
         )
     return kept, len(rows) - len(kept)
+
+
+def _part(rows: Rows, wanted: int | None, seed: int) -> Rows:
+    """A stratified, seeded part of `wanted` rows; all of them where none is wanted."""
+    return rows if wanted is None else rows.select(stratified_sample(_strata(rows), wanted, seed))
 
 
 def _strata(rows: Rows) -> list[str]:

@@ -1,4 +1,7 @@
-"""Readers of the three file formats: each yields (where, text, label) a row, values unchecked."""
+"""Readers of the three file formats: each yields (where, text, label) a row, values unchecked.
+
+`label_key` is the config key that an error about the label's column names.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,12 @@ _BUFFER_BYTES = 1 << 20
 
 
 def read_csv(
-    system: pafs.FileSystem, path: str, name: str, text_column: str, label_column: str
+    system: pafs.FileSystem,
+    path: str,
+    name: str,
+    text_column: str,
+    label_column: str,
+    label_key: str = "data.label_column",
 ) -> Iterator[RawRow]:
     """Rows of a comma-separated file with a header line; values are strings.
 
@@ -42,7 +50,7 @@ def read_csv(
                 if not header:
                     header = [column.strip() for column in fields]
                     text_at = find_column(header, text_column, where, "data.text_column")
-                    label_at = find_column(header, label_column, where, "data.label_column")
+                    label_at = find_column(header, label_column, where, label_key)
                     continue
                 if len(fields) != len(header):
                     raise DataError(
@@ -58,7 +66,12 @@ def read_csv(
 
 
 def read_jsonl(
-    system: pafs.FileSystem, path: str, name: str, text_column: str, label_column: str
+    system: pafs.FileSystem,
+    path: str,
+    name: str,
+    text_column: str,
+    label_column: str,
+    label_key: str = "data.label_column",
 ) -> Iterator[RawRow]:
     """Rows of a file with one JSON object a line.
 
@@ -80,14 +93,20 @@ def read_jsonl(
                 raise DataError(
                     "is no JSON object", where=where, value=row, remedy="write one JSON object a line"
                 )
-            for column, key in ((text_column, "data.text_column"), (label_column, "data.label_column")):
+            for column, key in ((text_column, "data.text_column"), (label_column, label_key)):
                 if column not in row:
                     find_column(list(row), column, where, key)
             yield where, row[text_column], row[label_column]
 
 
 def read_parquet(
-    system: pafs.FileSystem, path: str, name: str, text_column: str, label_column: str, max_bytes: int
+    system: pafs.FileSystem,
+    path: str,
+    name: str,
+    text_column: str,
+    label_column: str,
+    max_bytes: int,
+    label_key: str = "data.label_column",
 ) -> Iterator[RawRow]:
     """Rows of a Parquet file; only the two columns are read.
 
@@ -98,7 +117,7 @@ def read_parquet(
         with system.open_input_file(path) as source, parquet.ParquetFile(source) as file:
             found = file.schema_arrow.names
             find_column(found, text_column, name, "data.text_column")
-            find_column(found, label_column, name, "data.label_column")
+            find_column(found, label_column, name, label_key)
             size = _unpacked_bytes(file.metadata, {text_column, label_column})
             if size > max_bytes:
                 raise DataError(

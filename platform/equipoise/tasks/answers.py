@@ -20,7 +20,8 @@ class Answers:
         logits: shape (places, classes), float32.
         row_of: the row that each place belongs to, shape (places,), ascending.
         chosen: class chosen at each place where the classes are too many to keep their logits; then
-            `logits` are the log-likelihoods of (what is there, the best other, all the rest).
+            `logits` are the log-likelihoods of (what is there, the best other, the second best other, all
+            the rest).
     """
 
     logits: NDArray[np.float32]
@@ -40,9 +41,9 @@ class Answers:
     @property
     def margins(self) -> NDArray[np.float32]:
         """Distance of the best logit to the second best at each place, shape (places,)."""
-        if self.chosen is not None:
-            return np.asarray(np.abs(self.logits[:, 0] - self.logits[:, 1]), dtype=np.float32)
-        best = np.partition(self.logits, -2, axis=1)
+        # The last column of an open vocabulary is no class, but what is left of the distribution.
+        classes = self.logits if self.chosen is None else self.logits[:, :-1]
+        best = np.partition(classes, -2, axis=1)
         return np.asarray(best[:, -1] - best[:, -2], dtype=np.float32)
 
     def at(self, places: NDArray[np.int64] | NDArray[np.bool_]) -> Answers:
