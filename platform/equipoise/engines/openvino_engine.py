@@ -39,6 +39,9 @@ def open_model(folder: Path, precision: str, threads: int) -> OpenVinoEngine:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
+            # Over compressed weights activations would be quantized too, in groups that depend on the
+            # batch: a row's answer would change with its neighbours.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         },
     )
     return OpenVinoEngine(compiled)

@@ -19,7 +19,7 @@ def fit_temperature(answers: Answers, truth: NDArray[np.int64]) -> float:
 
     1 where the logits of all classes were not kept.
     """
-    if answers.chosen is not None:
+    if answers.classes is not None:
         return 1.0
 
     def loss(log_temperature: float) -> float:
@@ -43,7 +43,7 @@ def calibration_error(
     """
     scores = softmax(answers.logits / temperature)
     # Of an open vocabulary the last column is no class, but what is left of the distribution.
-    confidence = (scores if answers.chosen is None else scores[:, :-1]).max(axis=1)
+    confidence = (scores if answers.classes is None else scores[:, :-1]).max(axis=1)
     surplus = confidence - (answers.predicted == truth)
     ranks = np.argsort(np.argsort(confidence, kind="stable"), kind="stable")
     bins = ranks * min(BINS, len(truth)) // len(truth)

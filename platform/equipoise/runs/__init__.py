@@ -2,6 +2,7 @@
 
 from equipoise.runs.folder import RunFolder
 from equipoise.runs.records import (
+    TOKEN_LIKELIHOOD,
     Agreement,
     Candidate,
     CostTerms,
@@ -13,6 +14,7 @@ from equipoise.runs.records import (
 )
 
 __all__ = [
+    "TOKEN_LIKELIHOOD",
     "Agreement",
     "Candidate",
     "CostTerms",

@@ -7,6 +7,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
+TOKEN_LIKELIHOOD = "token likelihood"
+"""Metric of language models: the geometric mean of the tokens' likelihoods, 1 over the perplexity."""
+
+
 class Record(BaseModel):
     """A frozen record. Unknown keys are ignored, so that newer folders stay readable."""
 
@@ -79,6 +83,11 @@ class Quality(Record):
     """Metric on training rows minus metric on this split."""
     calibration_error: Figure
     temperature: float = 1.0
+
+    @property
+    def perplexity(self) -> float | None:
+        """Of a language model; None for the other families."""
+        return 1 / self.metric.value if self.metric_name == TOKEN_LIKELIHOOD and self.metric.value else None
 
 
 class Speed(Record):

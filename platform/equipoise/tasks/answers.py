@@ -17,16 +17,16 @@ class Answers:
     """One entry a place: a row of a classifier, a word of a tagger, a token of a language model.
 
     Args:
-        logits: shape (places, classes), float32.
+        logits: shape (places, columns), float32; a column a class, or as `classes` says.
         row_of: the row that each place belongs to, shape (places,), ascending.
-        chosen: class chosen at each place where the classes are too many to keep their logits; then
-            `logits` are the log-likelihoods of (what is there, the best other, the second best other, all
-            the rest).
+        classes: where there are too many classes to keep them all, those that were kept, in the order
+            of the columns, shape (places, columns - 1); then `logits` are log-likelihoods, and the last
+            column is that of all the other classes together.
     """
 
     logits: NDArray[np.float32]
     row_of: NDArray[np.int64]
-    chosen: NDArray[np.int64] | None = None
+    classes: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.row_of)
@@ -34,22 +34,26 @@ class Answers:
     @property
     def predicted(self) -> NDArray[np.int64]:
         """Class chosen at each place, shape (places,)."""
-        if self.chosen is not None:
-            return self.chosen
-        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+        best = self._by_class.argmax(axis=1)
+        if self.classes is not None:
+            best = self.classes[np.arange(len(self)), best]
+        return np.asarray(best, dtype=np.int64)
 
     @property
     def margins(self) -> NDArray[np.float32]:
         """Distance of the best logit to the second best at each place, shape (places,)."""
-        # The last column of an open vocabulary is no class, but what is left of the distribution.
-        classes = self.logits if self.chosen is None else self.logits[:, :-1]
-        best = np.partition(classes, -2, axis=1)
+        best = np.partition(self._by_class, -2, axis=1)
         return np.asarray(best[:, -1] - best[:, -2], dtype=np.float32)
+
+    @property
+    def _by_class(self) -> NDArray[np.float32]:
+        """The columns that stand for one class each."""
+        return self.logits if self.classes is None else self.logits[:, :-1]
 
     def at(self, places: NDArray[np.int64] | NDArray[np.bool_]) -> Answers:
         """The answers at some places, their rows' numbers kept."""
-        chosen = None if self.chosen is None else self.chosen[places]
-        return Answers(self.logits[places], self.row_of[places], chosen)
+        classes = None if self.classes is None else self.classes[places]
+        return Answers(self.logits[places], self.row_of[places], classes)
 
 
 def join_answers(parts: Sequence[tuple[NDArray[np.int64], Answers]]) -> Answers:
@@ -61,5 +65,5 @@ def join_answers(parts: Sequence[tuple[NDArray[np.int64], Answers]]) -> Answers:
     rows = np.concatenate([numbers[answers.row_of] for numbers, answers in parts])
     order = np.argsort(rows, kind="stable")
     logits = np.concatenate([answers.logits for _, answers in parts])[order]
-    chosen = [answers.chosen for _, answers in parts if answers.chosen is not None]
-    return Answers(logits, rows[order], np.concatenate(chosen)[order] if chosen else None)
+    classes = [answers.classes for _, answers in parts if answers.classes is not None]
+    return Answers(logits, rows[order], np.concatenate(classes)[order] if classes else None)

@@ -153,6 +153,13 @@ def _image_classification() -> type[Task]:
     return ImageClassification
 
 
+def _text_generation() -> type[Task]:
+    from equipoise.tasks.text_generation import TextGeneration
+
+    return TextGeneration
+
+
 register("image_classification", _image_classification)
 register("text_classification", _text_classification)
+register("text_generation", _text_generation)
 register("token_classification", _token_classification)

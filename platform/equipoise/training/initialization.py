@@ -21,7 +21,7 @@ def load_initial_model(
         folder: a transformers model folder with safetensors.
         model_class: the class of transformers that loads it, such as AutoModelForSequenceClassification.
         labels: size of a new classification head; None keeps the one that is there.
-        layers: encoder layers to keep, in this order; None keeps all.
+        layers: layers to keep, in this order; None keeps all.
 
     Raises:
         ModelError: the folder's model has no such layers.
@@ -37,25 +37,46 @@ def load_initial_model(
     return model
 
 
+_STACKS = (("encoder", "layer"), ("", "layers"), ("", "h"))
+"""Where transformers keep their layers: BERT, Llama and its kin, GPT-2."""
+
+
 def keep_layers(model: Any, layers: Sequence[int]) -> None:
-    """Keep the given encoder layers of a BERT-like model and set its config to match."""
-    encoder = getattr(model.base_model, "encoder", None)
-    stack = getattr(encoder, "layer", None)
-    if encoder is None or not isinstance(stack, nn.ModuleList):
-        raise ModelError("has no encoder layers to choose from", value=type(model).__name__)
+    """Keep the given layers of a transformer and set its config to match."""
+    owner, name = _find_stack(model)
+    stack = getattr(owner, name)
     missing = [index for index in layers if index >= len(stack)]
     if missing:
         raise ModelError(
             f"has {len(stack)} layers", where="layers", value=missing, remedy=f"use 0 to {len(stack) - 1}"
         )
-    encoder.layer = nn.ModuleList([stack[index] for index in layers])
+    kept = nn.ModuleList([stack[index] for index in layers])
+    setattr(owner, name, kept)
+    # Each layer knows the place of its keys and values in the cache; configs may list a kind a layer.
+    for place, layer in enumerate(kept):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = place
+    kinds = getattr(model.config, "layer_types", None)
+    if kinds:
+        model.config.layer_types = [kinds[index] for index in layers]
     model.config.num_hidden_layers = len(layers)
+
+
+def _find_stack(model: Any) -> tuple[nn.Module, str]:
+    """The module that holds the layers, and its attribute's name."""
+    for path, name in _STACKS:
+        owner = getattr(model.base_model, path, None) if path else model.base_model
+        if isinstance(getattr(owner, name, None), nn.ModuleList):
+            return owner, name
+    raise ModelError("has no layers that are known to choose from", value=type(model).__name__)
 
 
 def freeze_embeddings(model: Any) -> list[str]:
     """Stop training of the embedding tables; returns the names of what is frozen."""
     frozen = []
-    tables = {id(p) for p in model.base_model.embeddings.parameters()}
+    embeddings = getattr(model.base_model, "embeddings", None) or model.get_input_embeddings()
+    tables = {id(p) for p in embeddings.parameters()}
     for name, parameter in model.named_parameters():
         if id(parameter) in tables:
             parameter.requires_grad_(False)

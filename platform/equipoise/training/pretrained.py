@@ -8,6 +8,7 @@ from pathlib import Path
 from equipoise.config.model import ModelConfig
 from equipoise.data import SAMPLE_SCHEME, sample_model
 from equipoise.errors import ModelError, ServiceError
+from equipoise.training.gguf import convert_gguf
 from equipoise.training.new_model import create_model
 
 HUB_SCHEME = "hf://"
@@ -20,8 +21,8 @@ def resolve_pretrained(settings: ModelConfig, files: Sequence[str]) -> Path:
     """A local folder that holds the model the teacher starts from.
 
     Args:
-        settings: `teacher` is a folder, `sample://NAME`, `hf://ORG/NAME` (fetched once, then cached),
-            or `new://TYPE`: a model of that type of transformers with fresh weights.
+        settings: `teacher` is a folder, a GGUF file, `sample://NAME`, `hf://ORG/NAME` (fetched once, then
+            cached), or `new://TYPE`: a model of that type of transformers with fresh weights.
         files: what the folder must hold.
 
     Raises:
@@ -37,13 +38,15 @@ def resolve_pretrained(settings: ModelConfig, files: Sequence[str]) -> Path:
         folder = _download(source)
     else:
         folder = Path(source).expanduser()
-        if not folder.is_dir():
+        if not folder.is_dir() and not _is_gguf(folder):
             raise ModelError(
                 "no such model folder",
                 where="model.teacher",
                 value=source,
-                remedy="give a folder, hf://ORG/NAME or sample://all-minilm-l6-v2",
+                remedy="give a folder, a .gguf file, hf://ORG/NAME or sample://all-minilm-l6-v2",
             )
+    if _is_gguf(folder):
+        folder = convert_gguf(folder)
     for name in files:
         if not (folder / name).is_file():
             raise ModelError(
@@ -54,6 +57,10 @@ def resolve_pretrained(settings: ModelConfig, files: Sequence[str]) -> Path:
             )
     # Training workers run in folders of their own, where a relative path leads elsewhere.
     return folder.absolute()
+
+
+def _is_gguf(path: Path) -> bool:
+    return path.suffix == ".gguf" and path.is_file()
 
 
 def _download(source: str) -> Path:

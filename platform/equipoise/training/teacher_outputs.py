@@ -18,25 +18,38 @@ from equipoise.observability import progress
 from equipoise.tasks import Answers, Task, join_answers
 
 _CHUNK_ROWS = 128
+_CHUNK_TOKENS = 8192
 
 
 def teacher_answers(
-    teacher: Path, task: Task, inputs: Sequence[Any], cache: Path, precision: str = "fp32"
+    teacher: Path,
+    task: Task,
+    inputs: Sequence[Any],
+    cache: Path,
+    precision: str = "fp32",
+    top: int | None = None,
 ) -> Answers:
-    """Answers at each place of the rows; read from the cache where the same were computed before."""
+    """Answers at each place of the rows; read from the cache where the same were computed before.
+
+    Args:
+        top: of a language model, the likeliest tokens that are kept at each place, for students to learn
+            from; None keeps what measurement needs.
+    """
     import ray
 
     content = hashlib.sha256("\x01".join(row_key(value) for value in inputs).encode())
     content.update(storage.sha256_file(teacher / "model.safetensors").encode())
-    content.update(f"{precision}{task.describe()}".encode())
+    content.update(f"{precision}{task.describe()}{top or ''}".encode())
     file = cache / f"{content.hexdigest()[:16]}.npz"
     if file.is_file():
         return read_answers(file)
-    order = np.argsort(task.lengths(inputs), kind="stable")
-    chunks = [order[i : i + _CHUNK_ROWS] for i in range(0, len(order), _CHUNK_ROWS)]
+    lengths = task.lengths(inputs)
+    order = np.argsort(lengths, kind="stable")
+    size = _CHUNK_ROWS if task.labels else max(1, min(_CHUNK_ROWS, _CHUNK_TOKENS // int(lengths.max())))
+    chunks = [order[i : i + size] for i in range(0, len(order), size)]
     run = ray.remote(num_cpus=1)(_answers_of)
     pending = {
-        run.remote(str(teacher), task.describe(), precision, [inputs[i] for i in rows]): rows
+        run.remote(str(teacher), task.describe(), precision, [inputs[i] for i in rows], top): rows
         for rows in chunks
     }
     parts: list[tuple[NDArray[np.int64], Answers]] = []
@@ -54,20 +67,26 @@ def teacher_answers(
 
 def put_answers(file: Path, answers: Answers) -> None:
     """Write answers whole, without pickle."""
-    chosen = {} if answers.chosen is None else {"chosen": answers.chosen}
+    classes = {} if answers.classes is None else {"classes": answers.classes}
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, logits=answers.logits, row_of=answers.row_of, **chosen)
+    np.savez(buffer, allow_pickle=False, logits=answers.logits, row_of=answers.row_of, **classes)
     storage.put_bytes(str(file), buffer.getvalue())
 
 
 def read_answers(file: Path) -> Answers:
     """What `put_answers` wrote."""
     with np.load(file, allow_pickle=False) as arrays:
-        return Answers(arrays["logits"], arrays["row_of"], arrays.get("chosen"))
+        return Answers(arrays["logits"], arrays["row_of"], arrays.get("classes"))
 
 
-def _answers_of(teacher: str, description: dict[str, Any], precision: str, inputs: list[Any]) -> Answers:
+def _answers_of(
+    teacher: str, description: dict[str, Any], precision: str, inputs: list[Any], top: int | None
+) -> Answers:
     from equipoise.tasks import find_task
 
     task = find_task(description["name"]).load(Path(teacher), description)
-    return Predictor(task, open_engine("torch", Path(teacher), precision, threads=1)).answers(inputs)
+    predictor = Predictor(task, open_engine("torch", Path(teacher), precision, threads=1))
+    if top is None:
+        return predictor.answers(inputs)
+    reader: Any = task
+    return predictor.collect(inputs, lambda outputs, arrays: reader.read_top(outputs, arrays, top))
