@@ -108,8 +108,7 @@ def _sentences(summary: dict[str, Any]) -> list[str]:
         if "metric" in choice:
             found.append(
                 f"  {choice['metric_name']} on test {choice['metric']:.4f}, "
-                f"teacher {choice['teacher_metric']:.4f}; "
-                f"macro-F1 {choice['macro_f1']:.4f}, teacher {choice['teacher_macro_f1']:.4f}"
+                f"teacher {choice['teacher_metric']:.4f}" + _beside(choice)
             )
         found.append(
             f"  drop on {choice['split']} {choice['metric_drop']:+.4f} (95% {low:+.4f} to {high:+.4f})"
@@ -144,6 +143,14 @@ def _ledger(ledger: dict[str, Any]) -> str:
         f"{ledger['lines']} ledger lines add up to {ledger['node_hours']:.4f} node-hours, "
         f"{ledger['difference']:.3%} off; {ledger['idle_share']:.0%} of them idle"
     )
+
+
+def _beside(choice: dict[str, Any]) -> str:
+    """The figure that the family's readers expect beside its metric."""
+    for key, title, digits in (("macro_f1", "macro-F1", 4), ("perplexity", "perplexity", 2)):
+        if key in choice:
+            return f"; {title} {choice[key]:.{digits}f}, teacher {choice[f'teacher_{key}']:.{digits}f}"
+    return ""
 
 
 def _served(figures: dict[str, Any]) -> str:

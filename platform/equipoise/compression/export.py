@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from equipoise import storage
-from equipoise.compression.quantization import quantize_onnx, quantize_onnx_dynamic, quantize_openvino
+from equipoise.compression.quantization import (
+    compress_openvino,
+    quantize_onnx,
+    quantize_onnx_dynamic,
+    quantize_openvino,
+)
+from equipoise.data import Layout
 from equipoise.tasks import Arrays, Task
 
 ONNX_FILE = "model.onnx"
@@ -20,6 +26,18 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
     "openvino": ("fp32", "bf16", "int8"),
 }
 """Precisions that each engine can be given."""
+
+SUPPORTED_CAUSAL: dict[str, tuple[str, ...]] = {
+    "torch": ("fp32", "bf16"),
+    "onnxruntime": ("fp32",),
+    "openvino": ("fp32", "bf16", "int4_weights", "int8_weights"),
+}
+"""Of a causal language model: its weights alone are quantized, for they are what it waits for."""
+
+
+def supported(layout: Layout) -> dict[str, tuple[str, ...]]:
+    """Precisions that each engine can be given for models over such rows; the last is the usual pick."""
+    return SUPPORTED_CAUSAL if layout == "prompt" else SUPPORTED
 
 
 def export_model(
@@ -59,6 +77,8 @@ def export_model(
     model = openvino.convert_model(graph)
     if precision == "int8":
         model = quantize_openvino(model, calibration, transformer=_is_transformer(source))
+    elif precision in ("int8_weights", "int4_weights"):
+        model = compress_openvino(model, precision)
     openvino.save_model(model, target / "model.xml", compress_to_fp16=precision == "bf16")
 
 
@@ -93,7 +113,7 @@ def _export_onnx(source: Path, cache: Path, task: Task) -> None:
     example = task.encode(task.examples())
     names = list(task.inputs)
     axis = {0: "batch", 1: "length"} if task.ragged else {0: "batch"}
-    per_place = task.ragged and task.layout == "words"
+    per_place = task.ragged and task.layout in ("words", "prompt")
     axes = dict.fromkeys(names, axis) | {"logits": axis if per_place else {0: "batch"}}
     cache.mkdir(parents=True, exist_ok=True)
     staged = cache / f".tmp-{ONNX_FILE}"
@@ -101,7 +121,7 @@ def _export_onnx(source: Path, cache: Path, task: Task) -> None:
         # The tracing exporter warns of its successor, which takes five times as long for this model.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _LogitsOnly(model, names),
+            _LogitsOnly(model, names, causal=task.layout == "prompt"),
             tuple(torch.from_numpy(np.ascontiguousarray(example[name])) for name in names),
             str(staged),
             input_names=names,
@@ -113,8 +133,12 @@ def _export_onnx(source: Path, cache: Path, task: Task) -> None:
     staged.replace(cache / ONNX_FILE)
 
 
-def _LogitsOnly(model: Any, names: Sequence[str]) -> Any:  # noqa: N802
-    """A module of positional inputs that answers the logits alone."""
+def _LogitsOnly(model: Any, names: Sequence[str], causal: bool) -> Any:  # noqa: N802
+    """A module of positional inputs that answers the logits alone.
+
+    A causal model is given a mask of ones: without any, transformers looks for sequences that were
+    packed into one row, by operators that do not export.
+    """
     import torch
 
     class Wrapped(torch.nn.Module):
@@ -123,7 +147,10 @@ def _LogitsOnly(model: Any, names: Sequence[str]) -> Any:  # noqa: N802
             self.model = model
 
         def forward(self, *values: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.model(**dict(zip(names, values, strict=True))).logits
+            named: dict[str, Any] = dict(zip(names, values, strict=True))
+            if causal:
+                named |= {"attention_mask": torch.ones_like(named["input_ids"]), "use_cache": False}
+            logits: torch.Tensor = self.model(**named).logits
             return logits
 
     return Wrapped()

@@ -9,7 +9,7 @@ from pydantic import Field
 from equipoise.config.section import Section
 
 LayerChoice = Literal["first", "spread", "last"]
-Precision = Literal["fp32", "bf16", "int8", "int8_dynamic"]
+Precision = Literal["fp32", "bf16", "int8", "int8_dynamic", "int8_weights", "int4_weights"]
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 Objective = Literal["metric", "robustness", "calibration", "latency_p99_ms", "serving_usd_per_1k", "bytes"]
 
@@ -49,7 +49,9 @@ class SearchConfig(Section):
         ("torch", "onnxruntime", "openvino"), min_length=1, description="Engines to try."
     )
     precisions: tuple[Precision, ...] = Field(
-        ("fp32", "bf16", "int8", "int8_dynamic"), min_length=1, description="Precisions to try."
+        ("fp32", "bf16", "int8", "int8_dynamic", "int8_weights", "int4_weights"),
+        min_length=1,
+        description="Precisions to try; those that quantize the weights alone are for language models.",
     )
 
 
@@ -58,6 +60,13 @@ class ConstraintsConfig(Section):
 
     max_drop: float | None = Field(
         0.01, ge=0, le=1, description="Largest loss of the task metric against the teacher (0.01 = 1 point)."
+    )
+    max_relative_drop: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Largest loss of the task metric as a share of the teacher's (0.02 = 2% of it); of a "
+        "language model, about that much more perplexity.",
     )
     p99_ms: float | None = Field(None, gt=0, description="Latency at batch 1, 99th percentile.")
     max_usd_month: float | None = Field(None, gt=0, description="Serving dollars a month.")

@@ -18,6 +18,7 @@ from equipoise.search.space import Space
 from equipoise.search.warm_start import earlier_recipes
 from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_precision, resolve_workers
+from equipoise.training.gguf import describe_conversion
 from equipoise.training.pretrained import resolve_pretrained
 
 
@@ -47,11 +48,14 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
         config.training, workers=workers, total_steps=100, learning_rate=config.training.learning_rate
     )
     base = resolve_pretrained(config.model, task.files)
-    space = Space(config.search, *read_layers(base))
+    space = Space(config.search, *read_layers(base), layout=task.layout)
     machine = hardware.fingerprint(hardware.describe_hardware())
     earlier_recipes(config.search.warm_start, task=config.task, fingerprint=machine)
     data = prepare_data(config, task.layout)
     sentences = data.report.sentences()
+    converted = describe_conversion(base)
+    if converted:
+        sentences.append(converted)
     stale = stale_prices(prices)
     if stale:
         entry, days = next(iter(stale.items()))

@@ -15,6 +15,7 @@ from equipoise.pipeline.display import Display
 from equipoise.pipeline.preflight import Checked, check_port, check_run
 from equipoise.pipeline.session import Session, open_session
 from equipoise.runs import Candidate, RunFolder
+from equipoise.tasks import find_task
 
 _ENDINGS = {
     "trials": "the search measured all that was asked for",
@@ -73,7 +74,7 @@ def _run_session(config: RunConfig, run: RunFolder, display: Display) -> None:
 
 def _run_stages(session: Session, checked: Checked) -> None:
     from equipoise.compression.structure import read_layers
-    from equipoise.pipeline.served import read_test, serve_test
+    from equipoise.pipeline.served import is_served, read_test, serve_test
     from equipoise.pipeline.teacher import train_teacher
     from equipoise.search.space import Space
     from equipoise.search.study import run_search
@@ -84,7 +85,8 @@ def _run_stages(session: Session, checked: Checked) -> None:
     _stage(session, "search")
     chosen = standing_choice(session.run)
     if chosen is None:
-        space = Space(session.config.search, *read_layers(context.teacher))
+        layout = context.load_task().layout
+        space = Space(session.config.search, *read_layers(context.teacher), layout=layout)
         scratch = str(session.root / ".scratch")
         try:
             reason = run_search(context, space, scratch, lambda name: _tell_candidate(session, name))
@@ -105,7 +107,10 @@ def _run_stages(session: Session, checked: Checked) -> None:
 
     _stage(session, "test")
     expected = read_test(session, context, bundle, choice, teacher)
-    serve_test(session, context, bundle, teacher, expected)
+    if is_served(context.load_task().layout):
+        serve_test(session, context, bundle, teacher, expected)
+    else:
+        session.display.note(f"{session.config.task} is not served over HTTP yet: tested in-process alone")
 
     _stage(session, "report")
     _report(session)
@@ -119,7 +124,9 @@ def _report(session: Session) -> None:
 
 
 def _finished(session: Session) -> bool:
-    return session.run.has("served.json") and session.run.has("report.html")
+    layout = find_task(session.config.task).layout
+    last = "test.json" if layout == "prompt" else "served.json"
+    return session.run.has(last) and session.run.has("report.html")
 
 
 def _stage(session: Session, name: str) -> None:

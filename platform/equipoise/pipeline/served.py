@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.bundle import Bundle
+from equipoise.data import Layout
 from equipoise.engines import Predictor, open_engine
 from equipoise.errors import ServiceError
 from equipoise.exporter.client import read_metric
@@ -35,7 +36,7 @@ def read_test(
     """Read the test split once, for the teacher and the choice; write `test.json`.
 
     Returns:
-        The bundle's own labels for the test rows, in order.
+        The bundle's own labels for the test rows, in order; none of a family without labels.
     """
     data, config = context.data, session.config
     with session.ledger.meter("evaluation", cores=session.cores, detail="test split"):
@@ -81,12 +82,19 @@ def read_test(
 def _labels(predictor: Predictor, inputs: list[Any], answers: Answers) -> list[str]:
     """The label of each row as the bundle would tell it a client."""
     task = predictor.task
+    if not task.labels:
+        return []
     if task.layout != "words":
         return [task.labels[index] for index in answers.predicted.tolist()]
     # A client sends a text, which is cut into words anew, and not always as the data were.
     texts = [task.to_text(value) for value in inputs]
     starts = range(0, len(texts), _BATCH_ROWS)
     return [row["label"] for start in starts for row in predictor.predict(texts[start : start + _BATCH_ROWS])]
+
+
+def is_served(layout: Layout) -> bool:
+    """Whether models over such rows are served over HTTP; language models are not yet."""
+    return layout != "prompt"
 
 
 def serve_test(

@@ -7,7 +7,7 @@ from typing import Any
 from equipoise.costs.ledger import ledger_usd, read_ledger
 from equipoise.costs.ledger_reconcile import reconcile
 from equipoise.errors import RunFolderError
-from equipoise.runs import Candidate, RunFolder
+from equipoise.runs import Candidate, Quality, RunFolder
 
 
 def summarize(run: RunFolder) -> dict[str, Any]:
@@ -79,9 +79,13 @@ def _choice(run: RunFolder, candidates: list[Candidate]) -> dict[str, Any] | Non
         quality = {
             "metric": test["choice"]["metric"]["value"],
             "teacher_metric": test["teacher"]["metric"]["value"],
-            "macro_f1": test["choice"]["macro_f1"]["value"],
-            "teacher_macro_f1": test["teacher"]["macro_f1"]["value"],
         }
+        for name, who in (("", "choice"), ("teacher_", "teacher")):
+            measured = Quality.model_validate(test[who])
+            if measured.macro_f1 is not None:
+                quality[f"{name}macro_f1"] = measured.macro_f1.value
+            if measured.perplexity is not None:
+                quality[f"{name}perplexity"] = measured.perplexity
     return {
         "feasible": True,
         "recipe": choice.recipe.label,

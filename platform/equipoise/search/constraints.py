@@ -54,10 +54,18 @@ class Constraint:
         return bound * (1 - share if self.at_least else 1 + share)
 
 
+def _relative_drop(candidate: Candidate) -> float | None:
+    """The drop as a share of the teacher's metric; None where the teacher's is 0."""
+    drop = candidate.metric_drop.value
+    teacher = candidate.quality.metric.value + drop
+    return drop / teacher if teacher > 0 else None
+
+
 CONSTRAINTS = {
     constraint.name: constraint
     for constraint in (
         Constraint("max_drop", "metric drop", lambda c: c.metric_drop),
+        Constraint("max_relative_drop", "metric drop, of the teacher's", _relative_drop),
         Constraint("p99_ms", "latency p99 (ms)", lambda c: c.speed.latency_p99_ms),
         Constraint("max_usd_month", "serving $ a month", lambda c: c.cost.serving_usd_month),
         Constraint("max_mb", "size (MB)", lambda c: c.bytes / 1e6),

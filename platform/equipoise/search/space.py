@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.compression.export import SUPPORTED
+from equipoise.compression.export import supported
 from equipoise.compression.structure import student_layers
 from equipoise.config.search import SearchConfig
+from equipoise.data import Layout
 from equipoise.engines import is_installed
 from equipoise.errors import ConfigError
 from equipoise.runs import Recipe
@@ -22,10 +23,17 @@ class Space:
     none stands for the same recipe as another.
     """
 
-    def __init__(self, search: SearchConfig, teacher_depth: int, required: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        search: SearchConfig,
+        teacher_depth: int,
+        required: tuple[int, ...] = (),
+        *,
+        layout: Layout = "text",
+    ) -> None:
         self.teacher_depth = teacher_depth
         self.structures = _structures(search, teacher_depth, required)
-        self.runtimes = _runtimes(search)
+        self.runtimes = _runtimes(search, layout)
 
     def distributions(self) -> dict[str, Any]:
         """Optuna distributions by parameter."""
@@ -98,7 +106,7 @@ def _structures(
     return {_structure_name(tuple(layers)): tuple(layers) for layers in every}
 
 
-def _runtimes(search: SearchConfig) -> dict[str, tuple[str, str]]:
+def _runtimes(search: SearchConfig, layout: Layout) -> dict[str, tuple[str, str]]:
     found = {"torch-fp32": ("torch", "fp32")}
     for engine in ("torch", "onnxruntime", "openvino"):
         if engine not in search.engines:
@@ -110,7 +118,7 @@ def _runtimes(search: SearchConfig) -> dict[str, tuple[str, str]]:
                 value=engine,
                 remedy=f"pip install {engine}, or leave it out",
             )
-        for precision in SUPPORTED[engine]:
+        for precision in supported(layout)[engine]:
             if precision in search.precisions:
                 found[_runtime_name(engine, precision)] = (engine, precision)
     return found

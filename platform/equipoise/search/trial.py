@@ -95,9 +95,12 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
         seconds={"train": trained_s, **judged["seconds"]},
         measured_at=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="milliseconds"),
     )
-    # Before the record: a candidate that stands has its predictions.
-    answers = judged["answers"]
-    put_predictions(run, name, Predictions.of(answers.row_of, context.validation_truth, answers.predicted))
+    if context.data.labels:
+        # Before the record: a candidate that stands has its predictions.
+        answers = judged["answers"]
+        put_predictions(
+            run, name, Predictions.of(answers.row_of, context.validation_truth, answers.predicted)
+        )
     run.put(candidate.model_dump(mode="json"), "candidates", f"{name}.json")
     return candidate
 

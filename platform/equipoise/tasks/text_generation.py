@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from equipoise.config.model import ModelConfig
 from equipoise.data import Layout
 from equipoise.errors import BundleError
 from equipoise.runs import TOKEN_LIKELIHOOD
@@ -46,8 +47,6 @@ class TextGeneration:
     metric_name: ClassVar[str] = TOKEN_LIKELIHOOD
     model_class: ClassVar[str] = "AutoModelForCausalLM"
     ragged: ClassVar[bool] = True
-    max_batch_tokens: ClassVar[int] = 1024
-    """A batch holds a distribution over the vocabulary for every token; 200 MB at 50,000 classes."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, end_id: int | None = None) -> None:
         self.tokenizer = tokenizer
@@ -62,12 +61,12 @@ class TextGeneration:
         tokenizer.no_truncation()
 
     @classmethod
-    def create(cls, folder: Path, labels: Sequence[str], max_length: int) -> TextGeneration:
+    def create(cls, folder: Path, labels: Sequence[str], settings: ModelConfig) -> TextGeneration:
         """From a transformers folder with tokenizer.json and config.json."""
         del labels
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         end = config.get("eos_token_id")
-        limit = min(max_length, config.get("max_position_embeddings", max_length))
+        limit = min(settings.max_length, config.get("max_position_embeddings", settings.max_length))
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
         return cls(tokenizer, limit, end[0] if isinstance(end, list) else end)
 

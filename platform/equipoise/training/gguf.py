@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from pathlib import Path
 
@@ -37,13 +39,28 @@ def describe_conversion(folder: Path) -> str | None:
 
 
 def _convert(file: Path, target: Path) -> None:
-    import torch
-    from gguf import GGUFReader, LlamaFileType
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
+    # transformers draws its progress through the file on standard error.
+    silence = contextlib.redirect_stderr(io.StringIO())
+    try:
+        with silence:
+            stored_as = _convert_quietly(file, target)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    record = {"source": file.name, "stored_as": stored_as}
+    storage.put_json(str(target / RECORD), record)
+
+
+def _convert_quietly(file: Path, target: Path) -> str:
+    """Write the model and the tokenizer; returns how the weights were stored, such as `Q4_1`."""
+    import torch
+    from gguf import GGUFReader, LlamaFileType
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     try:
         reader = GGUFReader(file)
         stored_as = LlamaFileType(int(reader.fields["general.file_type"].parts[-1][0])).name
@@ -58,14 +75,10 @@ def _convert(file: Path, target: Path) -> None:
             value=str(file),
             remedy="give a folder with safetensors, or a GGUF file of an architecture that transformers reads",
         ) from error
-    finally:
-        if shown:
-            logging.enable_progress_bar()
     model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
-    record = {"source": file.name, "stored_as": stored_as.removeprefix("MOSTLY_")}
-    storage.put_json(str(target / RECORD), record)
+    return str(stored_as.removeprefix("MOSTLY_"))
