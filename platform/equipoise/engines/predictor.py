@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from equipoise.engines.engine import Engine
 from equipoise.tasks import Answers, Arrays, Task, join_answers
 
-
 _MAX_OPEN_TOKENS = 1024
 """Tokens a batch of a language model, each with a distribution over the vocabulary: 200 MB at 50,000."""
 

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
 TOKEN_LIKELIHOOD = "token likelihood"
 """Metric of language models: the geometric mean of the tokens' likelihoods, 1 over the perplexity."""
 

@@ -143,7 +143,10 @@ def _with_robustness(
 ) -> Quality:
     config, data, task = context.config, context.data, predictor.task
     settings = config.measurement
-    inputs, clean = data.validation.inputs, task.tally(answers, context.validation_truth, len(data.validation))
+    inputs, clean = (
+        data.validation.inputs,
+        task.tally(answers, context.validation_truth, len(data.validation)),
+    )
     if task.layout == "prompt":
         # Corruptions alter the prompt: a text that has none gives its first half, and keeps its second.
         inputs = [with_prompt(value) for value in inputs]

@@ -85,7 +85,10 @@ class TextGeneration:
         self.tokenizer.save(str(folder / TOKENIZER_FILE))
 
     def examples(self) -> list[Prompted]:
-        return [("", "A short text."), ("A prompt that is longer than the first one,", " and what follows it.")]
+        return [
+            ("", "A short text."),
+            ("A prompt that is longer than the first one,", " and what follows it."),
+        ]
 
     def encode(self, inputs: Sequence[Prompted]) -> Arrays:
         """To `input_ids` and `next_ids`, int64 of shape (batch, longest), padded at the right."""

@@ -73,7 +73,7 @@ def _convert_quietly(file: Path, target: Path) -> str:
             f"cannot be converted from GGUF: {error}",
             where="model.teacher",
             value=str(file),
-            remedy="give a folder with safetensors, or a GGUF file of an architecture that transformers reads",
+            remedy="give a folder with safetensors, or GGUF of an architecture that transformers reads",
         ) from error
     model.hf_quantizer = None
     model.is_quantized = False

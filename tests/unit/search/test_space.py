@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 
-from equipoise.compression.export import SUPPORTED
+from equipoise.compression.export import SUPPORTED, SUPPORTED_CAUSAL
 from equipoise.config.search import SearchConfig
 from equipoise.errors import ConfigError
 from equipoise.search.space import Space
@@ -85,3 +85,14 @@ def test_a_student_deeper_than_its_teacher_is_refused() -> None:
     with pytest.raises(ConfigError, match="the teacher has 2 layers") as caught:
         Space(SearchConfig(depths=(1, 3)), 2)
     assert caught.value.where == "search.depths"
+
+
+def test_weights_alone_are_quantized_of_language_models_and_of_no_others() -> None:
+    causal, others = Space(SearchConfig(), 6, "prompt"), Space(SearchConfig(), 6, "words")
+    assert set(causal.runtimes.values()) == {(e, p) for e, found in SUPPORTED_CAUSAL.items() for p in found}
+    assert not {precision for _, precision in others.runtimes.values()} & {"int8_weights", "int4_weights"}
+    assert not {precision for _, precision in causal.runtimes.values()} & {"int8", "int8_dynamic"}
+    # The teacher and each structure are tried at 8 bits first; the sampler decides about 4.
+    assert {recipe.precision for recipe in causal.anchors() if recipe.engine == "openvino"} == {
+        "int8_weights"
+    }

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import BertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
+from transformers import (
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    LlamaForCausalLM,
+)
 
 from equipoise.compression.structure import read_layers
 from equipoise.errors import ModelError
@@ -74,7 +79,7 @@ def test_a_layer_that_is_not_there_is_named(deep_classifier: Path) -> None:
 
 def test_a_model_of_another_build_is_refused() -> None:
     config = DistilBertConfig(vocab_size=50, dim=16, n_layers=2, n_heads=2, hidden_dim=16)
-    with pytest.raises(ModelError, match="no encoder layers"):
+    with pytest.raises(ModelError, match="no layers that are known"):
         keep_layers(DistilBertForSequenceClassification(config), (0,))
 
 
@@ -106,3 +111,35 @@ def test_frozen_embeddings_are_all_of_the_tables_and_nothing_else(tiny_classifie
     assert all(name.startswith("bert.embeddings.") for name in frozen)
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad is (name not in frozen)
+
+
+def test_layers_of_a_llama_are_kept_with_their_weights_and_their_places(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    config = LlamaForCausalLM.from_pretrained(tiny_llama).config
+    config.num_hidden_layers = 4
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        LlamaForCausalLM(config).save_pretrained(tmp_path / "deep")
+    weights = load_file(tmp_path / "deep" / "model.safetensors")
+    model = load_initial_model(str(tmp_path / "deep"), "AutoModelForCausalLM", None, (1, 3)).eval()
+    state = model.state_dict()
+    for new, old in ((0, 1), (1, 3)):
+        name = "model.layers.{}.mlp.up_proj.weight"
+        assert torch.equal(state[name.format(new)], weights[name.format(old)])
+    ids = torch.tensor([[3, 5, 8, 13]])
+    with torch.inference_mode():
+        at_once = model(input_ids=ids).logits
+        first = model(input_ids=ids[:, :3], use_cache=True)
+        then = model(input_ids=ids[:, 3:], cache=first.cache).logits
+    torch.testing.assert_close(then[:, 0], at_once[:, 3])
+    model.save_pretrained(tmp_path / "student")
+    again = load_initial_model(str(tmp_path / "student"), "AutoModelForCausalLM", None, None).eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(again(input_ids=ids).logits, at_once)
+
+
+def test_the_embeddings_of_a_llama_can_be_frozen(tiny_llama: Path) -> None:
+    model = load_initial_model(str(tiny_llama), "AutoModelForCausalLM", None, None)
+    assert freeze_embeddings(model) == ["model.embed_tokens.weight"]
+    assert sum(p.requires_grad for p in model.parameters()) == len(list(model.parameters())) - 1
