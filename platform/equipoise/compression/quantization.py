@@ -74,8 +74,8 @@ def quantize_openvino(model: Any, calibration: Sequence[Arrays], *, transformer:
 def compress_openvino(model: Any, precision: str) -> Any:
     """Weights alone in 8 bits a channel, or most of them in 4 bits a group of 64; no data is needed.
 
-    Of the layers between the embedding and the last, the fifth that 4 bits would hurt most keeps 8,
-    as nncf ranks them by their weights; so do the embedding and the last layer.
+    Of 4 bits, the embedding and the last layer keep 8, and so does the fifth of the others that nncf
+    ranks by their weights as the most sensitive.
     """
     import nncf
 

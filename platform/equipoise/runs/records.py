@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-TOKEN_LIKELIHOOD = "token likelihood"
+TOKEN_LIKELIHOOD = "token likelihood"  # noqa: S105 - a metric
 """Metric of language models: the geometric mean of the tokens' likelihoods, 1 over the perplexity."""
 
 

@@ -46,6 +46,7 @@ class TextGeneration:
     layout: ClassVar[Layout] = "prompt"
     metric_name: ClassVar[str] = TOKEN_LIKELIHOOD
     model_class: ClassVar[str] = "AutoModelForCausalLM"
+    files: ClassVar[tuple[str, ...]] = ("config.json", "model.safetensors", TOKENIZER_FILE)
     ragged: ClassVar[bool] = True
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, end_id: int | None = None) -> None:

@@ -54,6 +54,7 @@ def keep_layers(model: Any, layers: Sequence[int]) -> None:
     setattr(owner, name, kept)
     # Each layer knows the place of its keys and values in the cache; configs may list a kind a layer.
     for place, layer in enumerate(kept):
+        module: Any
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = place
@@ -63,7 +64,7 @@ def keep_layers(model: Any, layers: Sequence[int]) -> None:
     model.config.num_hidden_layers = len(layers)
 
 
-def _find_stack(model: Any) -> tuple[nn.Module, str]:
+def _find_stack(model: Any) -> tuple[Any, str]:
     """The module that holds the layers, and its attribute's name."""
     for path, name in _STACKS:
         owner = getattr(model.base_model, path, None) if path else model.base_model

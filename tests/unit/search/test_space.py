@@ -88,7 +88,7 @@ def test_a_student_deeper_than_its_teacher_is_refused() -> None:
 
 
 def test_weights_alone_are_quantized_of_language_models_and_of_no_others() -> None:
-    causal, others = Space(SearchConfig(), 6, "prompt"), Space(SearchConfig(), 6, "words")
+    causal, others = Space(SearchConfig(), 6, layout="prompt"), Space(SearchConfig(), 6, layout="words")
     assert set(causal.runtimes.values()) == {(e, p) for e, found in SUPPORTED_CAUSAL.items() for p in found}
     assert not {precision for _, precision in others.runtimes.values()} & {"int8_weights", "int4_weights"}
     assert not {precision for _, precision in causal.runtimes.values()} & {"int8", "int8_dynamic"}

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from equipoise.config.model import ModelConfig
 from equipoise.data import sample_model
 from equipoise.errors import ModelError
+from equipoise.tasks.text_generation import TextGeneration
 from equipoise.training.gguf import convert_gguf, describe_conversion
 from equipoise.training.pretrained import resolve_pretrained
 
@@ -20,7 +22,7 @@ def test_a_file_that_is_no_gguf_is_refused_and_leaves_nothing(cache: Path, tmp_p
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF" + bytes(200))
     with pytest.raises(ModelError, match="cannot be converted from GGUF") as caught:
-        resolve_pretrained(str(file))
+        resolve_pretrained(ModelConfig(teacher=str(file)), TextGeneration.files)
     assert "\n" not in str(caught.value)
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
@@ -35,7 +37,7 @@ def test_the_sample_is_converted_once(cache: Path) -> None:
         file = sample_model("smollm2-135m")
     except ModelError as error:
         pytest.skip(str(error))
-    folder = resolve_pretrained("sample://smollm2-135m")
+    folder = resolve_pretrained(ModelConfig(teacher="sample://smollm2-135m"), TextGeneration.files)
     assert folder.is_relative_to(cache)
     assert "dequantized from SmolLM2-135M-Instruct.Q4_1.gguf (Q4_1)" in str(describe_conversion(folder))
     stamp = (folder / "model.safetensors").stat().st_mtime_ns
