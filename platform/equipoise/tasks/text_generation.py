@@ -91,6 +91,14 @@ class TextGeneration:
             ("A prompt that is longer than the first one,", " and what follows it."),
         ]
 
+    def from_text(self, text: str) -> Prompted:
+        """A text alone: a client that has a prompt and what follows it sends both as one."""
+        return text
+
+    def to_text(self, value: Prompted) -> str:
+        """The prompt and what follows it as one text."""
+        return value if isinstance(value, str) else "".join(value)
+
     def encode(self, inputs: Sequence[Prompted]) -> Arrays:
         """To `input_ids` and `next_ids`, int64 of shape (batch, longest), padded at the right."""
         rows = self._encode(inputs)
