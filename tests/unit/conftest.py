@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from equipoise.compression.structure import recipe_hash
+from equipoise.config import RunConfig
 from equipoise.config.cost import CostConfig
 from equipoise.costs.lifecycle import price_candidate
 from equipoise.costs.price_book import load_prices
-from equipoise.runs import Agreement, Candidate, Figure, Quality, Recipe, Speed
+from equipoise.pipeline.pricing import RunWork, price_again
+from equipoise.runs import Agreement, Candidate, Figure, Quality, Recipe, RunFolder, Speed
+from equipoise.search.frontier import frontier
+from equipoise.search.selection import explain, select
 
 COST = CostConfig(rps=100)
 
@@ -86,6 +91,43 @@ def build_candidate() -> Callable[..., Candidate]:
         return built.model_copy(update=changes)
 
     return build
+
+
+@pytest.fixture
+def priced_run(
+    tmp_path: Path, run_config: Callable[..., RunConfig], build_candidate: Callable[..., Candidate]
+) -> RunFolder:
+    """A run whose choice stands: five candidates, one of them rejected, and the work they took."""
+    config = run_config(constraints={"max_drop": 0.03}, cost={"rps": 100})
+    run = RunFolder(tmp_path / "run")
+    run.claim(config.model_dump(mode="json"))
+    work = RunWork(teacher_core_s=4000, searched_core_s=9000, workers=2, labelled_rows=5000)
+    run.put(work.model_dump(mode="json"), "work.json")
+    candidates = [
+        price_again(candidate, work, config.cost, load_prices(config.cost))
+        for candidate in (
+            build_candidate(rps=20),
+            build_candidate(engine="openvino", precision="int8", metric=0.945, rps=90, p99_ms=6),
+            build_candidate((0, 5), "openvino", "int8", metric=0.93, rps=400, p99_ms=3),
+            build_candidate((0,), "openvino", "int8", metric=0.88, rps=900, p99_ms=2),
+            build_candidate((0, 5), "onnxruntime", "int8_dynamic", rps=300, rejection="labels change"),
+        )
+    ]
+    for candidate in candidates:
+        run.put(candidate.model_dump(mode="json"), "candidates", f"{candidate.recipe_hash}.json")
+    members = [member.recipe_hash for member in frontier(candidates, config.search.objectives)]
+    run.put(
+        {
+            "objectives": list(config.search.objectives),
+            "members": members,
+            "dominated": [c.recipe_hash for c in candidates if c.eligible and c.recipe_hash not in members],
+            "rejected": {c.recipe_hash: c.rejection for c in candidates if not c.eligible},
+        },
+        "frontier.json",
+    )
+    choice, teacher = select(candidates, config.constraints), candidates[0]
+    run.put(explain(choice, teacher, candidates, config.constraints), "choice.json")
+    return run
 
 
 def _figure(value: float) -> Figure:

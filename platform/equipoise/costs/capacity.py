@@ -15,8 +15,9 @@ from equipoise.runs.records import Speed
 
 _COUNTS = (1, 2, 3, 4, 6, 8, 16, 32, 64)
 """Fleets that are replayed; what lies between two carries what the smaller does a replica."""
-_STEPS = 20
-"""Rates that are replayed, up to the planned utilization."""
+_LOADS = (0.005, 0.01, 0.02, *(step / 20 for step in range(1, 21)))
+"""Rates that are replayed, as shares of the planned utilization."""
+_NEXT_TO_NOTHING = 1e-9
 _FUZZ = 1e-9
 """Relative excess over a whole number of replicas that is taken for a rounding error."""
 
@@ -78,7 +79,7 @@ def plan_capacity(speed: Speed, cost: CostConfig) -> ReplicaCapacity:
 
 @lru_cache(maxsize=1024)
 def _replayed(model: ReplicaModel, ceiling_rps: float, p99_ms: float) -> ReplicaCapacity:
-    rates = ceiling_rps * np.arange(1, _STEPS + 1) / _STEPS
+    rates = ceiling_rps * np.array(_LOADS)
     p99_s = load_curve_s(model, rates)
     # The highest rate below which every rate keeps the objective; larger fleets never do worse.
     kept = np.logical_and.accumulate(p99_s * 1000 <= p99_ms, axis=1).sum(axis=1)
@@ -89,8 +90,8 @@ def _replayed(model: ReplicaModel, ceiling_rps: float, p99_ms: float) -> Replica
     counts = np.array(_COUNTS)[able]
     each = rates[best[able] - 1]
     if not able[0]:
-        # Fleets too small to keep it at any rate carry next to nothing: the first that can is the smallest.
-        counts, each = np.insert(counts, 0, 1), np.insert(each, 0, each[0] / counts[0])
+        # A fleet too small to keep it at any rate carries nothing: the first that can is the smallest.
+        counts, each = np.insert(counts, 0, 1), np.insert(each, 0, rates[0] * _NEXT_TO_NOTHING)
     return ReplicaCapacity(tuple(counts.tolist()), tuple(each.tolist()), p99_ms)
 
 

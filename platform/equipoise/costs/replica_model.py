@@ -25,11 +25,11 @@ _WARM_UP = 200
 
 @dataclass(frozen=True)
 class ReplicaModel:
-    """Batch times of a replica: `(fixed_s + per_row_s x rows) x noise`, where `noise` is lognormal with
-    median 1 and standard deviation `spread` of its logarithm."""
+    """Batch times of a replica: `(single_s + further_s x (rows - 1)) x noise`, where `noise` is lognormal
+    with median 1 and standard deviation `spread` of its logarithm."""
 
-    fixed_s: float
-    per_row_s: float
+    single_s: float
+    further_s: float
     spread: float
     batch_size: int
 
@@ -39,11 +39,11 @@ class ReplicaModel:
         return self.batch_size / (self._median_s(self.batch_size) * math.exp(self.spread**2 / 2))
 
     def _median_s(self, rows: float) -> float:
-        return self.fixed_s + self.per_row_s * rows
+        return self.single_s + self.further_s * (rows - 1)
 
     def batch_s(self, rows: NDArray[np.int64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
         """Seconds of batches of `rows`; `noise` is standard normal, of the same shape."""
-        median_s = self.fixed_s + self.per_row_s * rows.astype(np.float64)
+        median_s = self.single_s + self.further_s * (rows.astype(np.float64) - 1)
         return median_s * np.exp(self.spread * noise)
 
 
@@ -54,8 +54,8 @@ def replica_model(speed: Speed) -> ReplicaModel:
     full_s = speed.batch_size / speed.throughput_rps.value / math.exp(spread**2 / 2)
     if speed.batch_size == 1:
         return ReplicaModel(full_s, 0.0, spread, 1)
-    per_row_s = min(max(full_s - single_s, 0.0) / (speed.batch_size - 1), full_s / speed.batch_size)
-    return ReplicaModel(full_s - per_row_s * speed.batch_size, per_row_s, spread, speed.batch_size)
+    further_s = max(full_s - single_s, 0.0) / (speed.batch_size - 1)
+    return ReplicaModel(min(single_s, full_s), further_s, spread, speed.batch_size)
 
 
 def replay_p99_s(
@@ -73,7 +73,8 @@ def replay_p99_s(
         (lanes,) seconds; infinite where the rate is more than full batches carry.
     """
     noise = np.random.default_rng([seed, 7]).standard_normal(_ARRIVALS)
-    gaps = np.stack([_even_gaps(int(count), seed) for count in replicas])
+    shared = {count: _even_gaps(count, seed) for count in set(replicas.tolist())}
+    gaps = np.stack([shared[count] for count in replicas.tolist()])
     arrivals = np.cumsum(gaps, axis=1) / rates[:, None]
     # One sorted array for all lanes, each in a stretch of time of its own: one search a step for them all.
     offsets = np.arange(len(rates)) * (arrivals[:, -1].max() * 2 + 1)

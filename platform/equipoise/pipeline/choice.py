@@ -21,7 +21,7 @@ def choose(session: Session) -> tuple[Candidate, Candidate]:
     run, config = session.run, session.config
     work = put_work(run)
     candidates = [price_again(candidate, work, config.cost, session.prices) for candidate in run.candidates()]
-    constraints = binding_constraints(config)
+    constraints = binding_constraints(config.constraints, config.cost)
     for candidate in candidates:
         run.put(candidate.model_dump(mode="json"), "candidates", f"{candidate.recipe_hash}.json")
     teacher = next(candidate for candidate in candidates if candidate.is_teacher)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from equipoise.config import RunConfig
 from equipoise.config.cost import CostConfig
 from equipoise.config.search import ConstraintsConfig
 from equipoise.costs.capacity import plan_capacity
@@ -95,8 +94,8 @@ def price_again(
     return candidate.model_copy(update={"cost": priced})
 
 
-def binding_constraints(config: RunConfig) -> ConstraintsConfig:
+def binding_constraints(constraints: ConstraintsConfig, cost: CostConfig) -> ConstraintsConfig:
     """The constraints, with a latency no larger than the objective under load: a model that alone takes
     longer cannot keep it."""
-    bounds = [bound for bound in (config.constraints.p99_ms, config.cost.p99_ms) if bound is not None]
-    return config.constraints.model_copy(update={"p99_ms": min(bounds, default=None)})
+    bounds = [bound for bound in (constraints.p99_ms, cost.p99_ms) if bound is not None]
+    return constraints.model_copy(update={"p99_ms": min(bounds, default=None)})

@@ -55,7 +55,7 @@ def fleet_p99_s(
     def begin(replica: int, now: float) -> None:
         batch = [queues[replica].popleft() for _ in range(min(len(queues[replica]), model.batch_size))]
         running[replica] = batch
-        seconds = (model.fixed_s + model.per_row_s * len(batch)) * math.exp(
+        seconds = (model.single_s + model.further_s * (len(batch) - 1)) * math.exp(
             model.spread * rng.standard_normal()
         )
         heapq.heappush(finished, (now + seconds, replica))
@@ -93,17 +93,18 @@ def test_the_model_goes_through_what_was_measured(measured: Speed) -> None:
     )
 
 
-def test_a_batch_that_gains_nothing_costs_a_row_each() -> None:
-    model = replica_model(speed(2.0, 2.0, 400))
+def test_batches_may_take_longer_a_row_than_single_requests() -> None:
+    """Rows of unlike lengths are padded to the longest."""
+    model = replica_model(speed(2.0, 2.0, 200))
 
-    assert model.fixed_s == 0
-    assert model.per_row_s == pytest.approx(1 / 400)
+    assert model.single_s == pytest.approx(0.002)
+    assert model.throughput_rps == pytest.approx(200)
 
 
 def test_one_row_a_batch_is_the_throughput_alone() -> None:
     model = replica_model(speed(10, 12, 90, batch_size=1))
 
-    assert (model.per_row_s, model.batch_size) == (0, 1)
+    assert (model.further_s, model.batch_size) == (0, 1)
     assert model.throughput_rps == pytest.approx(90)
 
 
