@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from equipoise.bundle_fetch import find_bundle
+from equipoise.config.cost import CostConfig
 from equipoise.config.load import validate_config
 from equipoise.config.section import Section
 from equipoise.config.serving import ServingConfig
+from equipoise.costs.capacity import ReplicaCapacity, plan_capacity
+from equipoise.errors import ConfigError
+from equipoise.runs.records import Speed
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -29,6 +33,9 @@ class ApplicationArgs(Section):
         None, gt=0, description="Cores that Ray reserves for each replica; default: cores_per_replica."
     )
     serving: ServingConfig = ServingConfig()
+    p99_ms: float | None = Field(
+        None, gt=0, description="Latency objective that serving.max_replicas is scaled by."
+    )
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -49,7 +56,11 @@ def build(args: dict[str, Any]) -> Application:
         return _waiting_app()
     folder, manifest = find_bundle(given.bundle)
     return build_app(
-        folder, given.serving, model_name=given.model_name or manifest.name, num_cpus=given.num_cpus
+        folder,
+        given.serving,
+        model_name=given.model_name or manifest.name,
+        num_cpus=given.num_cpus,
+        capacity=measured_capacity(manifest.candidate, CostConfig(p99_ms=given.p99_ms)),
     )
 
 
@@ -70,6 +81,7 @@ def build_app(
     model_name: str,
     num_cpus: float | None = None,
     usd_per_core_second: float | None = None,
+    capacity: ReplicaCapacity | None = None,
 ) -> Application:
     """An application of `serving.replicas` replicas of one bundle.
 
@@ -79,7 +91,12 @@ def build_app(
         model_name: name in paths, answers and metrics.
         num_cpus: cores that Ray reserves for each replica; default: those that it is pinned to.
         usd_per_core_second: price of a core, for the dollars that each answer states.
+        capacity: the load curve that the replicas are scaled by, where `serving.max_replicas` is set.
+
+    Raises:
+        ConfigError: replicas are to be scaled, and there is no load curve.
     """
+    fleet = _fleet(serving, capacity, usd_per_core_second)
     # Serve reads its flags from the environment when it is imported: not before Ray was started.
     from ray import serve
 
@@ -89,8 +106,10 @@ def build_app(
     # A bare ASGI application is the leanest ingress: the replica's own server calls it directly.
     deploy = serve.deployment(
         name="Replica",
-        num_replicas=serving.replicas,
+        **fleet,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        # A new version starts beside the old one, which serves until its successor is warm.
+        max_surge_percent=100,
         ray_actor_options={
             "num_cpus": serving.cores_per_replica if num_cpus is None else num_cpus,
             "runtime_env": {"env_vars": {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ingress.IMPORT_PATH}},
@@ -101,3 +120,35 @@ def build_app(
         bundle_folder, model_name, serving, usd_per_core_second
     )
     return application
+
+
+def _fleet(
+    serving: ServingConfig, capacity: ReplicaCapacity | None, usd_per_core_second: float | None
+) -> dict[str, Any]:
+    """Serve's options for a fixed number of replicas, or for one that follows the traffic."""
+    if serving.max_replicas is None:
+        return {"num_replicas": serving.replicas}
+    if capacity is None:
+        raise ConfigError(
+            "replicas are scaled by a load curve, and the bundle's candidate has no measured speed",
+            where="serving.max_replicas",
+            value=serving.max_replicas,
+            remedy="leave it out, or serve the bundle of a finished run",
+        )
+    from equipoise_serving.autoscaling import autoscaling_config
+
+    scaling = autoscaling_config(
+        capacity,
+        min_replicas=min(serving.replicas, serving.max_replicas),
+        max_replicas=serving.max_replicas,
+        usd_per_hour=3600 * serving.cores_per_replica * (usd_per_core_second or 0.0),
+        max_usd_per_hour=serving.max_usd_per_hour,
+    )
+    return {"autoscaling_config": scaling}
+
+
+def measured_capacity(candidate: dict[str, Any], cost: CostConfig) -> ReplicaCapacity | None:
+    """The load curve of a bundle's candidate at `cost.p99_ms`; None where its speed was not measured."""
+    if "speed" not in candidate:
+        return None
+    return plan_capacity(Speed.model_validate(candidate["speed"]), cost)

@@ -158,7 +158,7 @@ class Batcher:
             RequestError: 429 `overloaded`, at once.
             Exception: whatever `run` raised for a batch that held one of the rows.
         """
-        tokens = [self._count_tokens(value) for value in values]
+        tokens = [max(1, self._count_tokens(value)) for value in values]
         wait_s = self.expected_wait_s
         # An idle engine takes anything; a request that cannot ever fit would be told to come again for ever.
         if self._waiting_rows and (
@@ -176,22 +176,26 @@ class Batcher:
         return await request.future
 
     async def _work(self) -> None:
+        try:
+            while rows := self._next_batch():
+                await self._run_batch(rows)
+        finally:
+            self._worker = None
+
+    async def _run_batch(self, rows: list[_Row]) -> None:
         loop = asyncio.get_running_loop()
-        while rows := self._next_batch():
-            taken_at = loop.time()
-            try:
-                answers, seconds = await loop.run_in_executor(
-                    self._thread, self._run, [row.value for row in rows]
-                )
-            except Exception as error:  # noqa: BLE001 - engines raise types of their own; the requests get it
-                for row in rows:
-                    if not row.request.future.done():
-                        row.request.future.set_exception(error)
-                continue
+        taken_at = loop.time()
+        try:
+            answers, seconds = await loop.run_in_executor(
+                self._thread, self._run, [row.value for row in rows]
+            )
             self._learn(rows, seconds)
             self._observe(len(rows), seconds)
             _deliver(rows, answers, taken_at, seconds)
-        self._worker = None
+        except Exception as error:  # noqa: BLE001 - engines raise types of their own; the requests get it
+            for row in rows:
+                if not row.request.future.done():
+                    row.request.future.set_exception(error)
 
     def _next_batch(self) -> list[_Row]:
         """Rows of the next batch that somebody still waits for."""

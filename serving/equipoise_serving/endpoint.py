@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from equipoise.bundle import open_bundle
 from equipoise.config.serving import ServingConfig
+from equipoise.costs.capacity import ReplicaCapacity
 from equipoise.errors import ConfigError, ServiceError
 from equipoise_serving.api_keys import read_keys
 from equipoise_serving.app import build_app
@@ -33,19 +34,25 @@ def deploy(
     *,
     model_name: str,
     app_name: str = "equipoise",
+    num_cpus: float | None = None,
     usd_per_core_second: float | None = None,
+    capacity: ReplicaCapacity | None = None,
     timeout_s: float = 180,
 ) -> str:
     """Serve a bundle and wait until it answers.
 
-    An application of the same name is replaced; if its successor does not start, none is left.
+    An application of the same name is replaced replica by replica, each old one serving until a new
+    one is warm; if the successor does not start, the old one goes on.
 
     Args:
         bundle_folder: the bundle; verified here, and again by each replica.
         serving: host, port, replicas, batching, limits.
         model_name: name in paths, answers and metrics.
         app_name: name of the Serve application.
+        num_cpus: cores that Ray reserves for each replica; default: those that it is pinned to. A rolling
+            update needs as many again.
         usd_per_core_second: price of a core, for the dollars that each answer states.
+        capacity: the load curve, where `serving.max_replicas` is set.
         timeout_s: longest wait for every replica to be ready.
 
     Returns:
@@ -53,7 +60,8 @@ def deploy(
 
     Raises:
         BundleError: the bundle is missing, incomplete or was tampered with.
-        ConfigError: the host is not loopback and there are no API keys, or they cannot be read.
+        ConfigError: the host is not loopback and there are no API keys, or they cannot be read; replicas
+            are to be scaled, and there is no load curve.
         ServiceError: the port is taken, a replica fails to start, or the time is over.
     """
     folder = open_bundle(bundle_folder).folder
@@ -61,12 +69,23 @@ def deploy(
     deadline = time.monotonic() + timeout_s
     base_url = start_front(serving)
 
-    app = build_app(str(folder), serving, model_name=model_name, usd_per_core_second=usd_per_core_second)
+    app = build_app(
+        str(folder),
+        serving,
+        model_name=model_name,
+        num_cpus=num_cpus,
+        usd_per_core_second=usd_per_core_second,
+        capacity=capacity,
+    )
+    is_update = _serves(app_name)
     _submit(app, app_name)
     try:
         _wait_running(app_name, deadline)
         _wait_answering(f"{base_url}/v2/models/{model_name}/ready", deadline)
-    except ServiceError:
+    except ServiceError as error:
+        if is_update:
+            stays = "the bundle before it is served still"
+            raise ServiceError(error.what, where=error.where, value=error.value, remedy=stays) from error
         undeploy(app_name)
         raise
     return base_url
@@ -111,6 +130,16 @@ def shutdown() -> None:
     from ray import serve
 
     serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _serves(app_name: str) -> bool:
+    from ray import serve
+
+    application = serve.status().applications.get(app_name)
+    deployments = application.deployments.values() if application else ()
+    return any(
+        count for each in deployments for state, count in each.replica_states.items() if state == "RUNNING"
+    )
 
 
 def _submit(app: Application, app_name: str) -> None:

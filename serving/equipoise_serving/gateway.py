@@ -38,7 +38,7 @@ from equipoise_serving.plain import parse_predict, render_predict
 
 Predict = Callable[[list[str]], Awaitable[Answered]]
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
-"""Answered without an API key: probes, the document and the page that asks for one."""
+"""Answered without an API key, as is the model's own readiness: probes, the document and the page."""
 _PLAIN_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 _log = logging.getLogger("ray.serve")
 
@@ -81,6 +81,7 @@ class Gateway:
         self._timeout_s = timeout_s
         self._keys = keys
         self._access_log = access_log
+        self._open_paths = OPEN_PATHS | {f"/v2/models/{card.name}/ready"}
         self._read_metrics = read_metrics
         name = card.name
         ready = json_reply({"ready": True})
@@ -115,7 +116,7 @@ class Gateway:
         exchange = _Exchange()
         handler = self._inference.get(path)
         try:
-            if self._keys is not None and path not in OPEN_PATHS:
+            if self._keys is not None and path not in self._open_paths:
                 exchange.key = self._admit(self._keys, scope)
             if handler is None:
                 reply = await self._look_up(path, method)

@@ -44,7 +44,7 @@ def openapi_document(card: ModelCard, version: str) -> Schema:
                 "post": _post("infer", "Open Inference Protocol v2", "InferRequest", "InferResponse", card)
             },
             model: {"get": _get("modelMetadata", "Tensors of the model", "ModelMetadata", card)},
-            f"{model}/ready": {"get": _get("modelReady", "Readiness of the model", "Ready", card)},
+            f"{model}/ready": {"get": _get("modelReady", "Readiness of the model", "Ready")},
             "/v2": {"get": _get("serverMetadata", "Name and version of the server", "ServerMetadata", card)},
             "/v2/health/live": {"get": _get("live", "Liveness", "Live")},
             "/v2/health/ready": {"get": _get("ready", "Readiness", "Ready")},

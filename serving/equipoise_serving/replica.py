@@ -19,6 +19,7 @@ from equipoise.engines import Predictor, open_engine
 from equipoise.errors import DataError
 from equipoise_serving.access_log import AccessLog
 from equipoise_serving.api_keys import ApiKeys
+from equipoise_serving.autoscaling import ARRIVALS
 from equipoise_serving.batching import Answer, Answered, Batcher, count_one, count_text_tokens
 from equipoise_serving.card import ModelCard
 from equipoise_serving.errors import RequestError, bad_request
@@ -67,6 +68,7 @@ class Replica:
         task = bundle.load_task()
         self._predictor = Predictor(task, engine)
         self._meter = Meter(model_name)
+        self._arrivals = ArrivalRate(time.monotonic())
         self._batcher = Batcher(
             self._run_batch,
             partial(count_text_tokens, max_tokens=int(manifest.task.get("max_length", 512)))
@@ -103,6 +105,10 @@ class Replica:
         )
         warm_up(self._predictor, serving.max_batch_size, serving.max_batch_tokens)
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the autoscaling policy goes by; Serve asks once a second."""
+        return {ARRIVALS: self._arrivals.rate(time.monotonic())}
+
     def __serve_build_asgi_app__(self) -> Gateway:
         return self._gateway
 
@@ -112,6 +118,7 @@ class Replica:
         Raises:
             RequestError: 429 `overloaded`, or 500 `engine_failed`.
         """
+        self._arrivals.rows += len(texts)
         try:
             values = [self._predictor.task.from_text(text) for text in texts]
         except DataError as error:
@@ -129,6 +136,20 @@ class Replica:
         start = time.perf_counter()
         answers = self._predictor.predict(texts)
         return answers, time.perf_counter() - start
+
+
+class ArrivalRate:
+    """Rows a second that came since it was last asked, refused ones among them."""
+
+    def __init__(self, now: float) -> None:
+        self.rows = 0
+        self._since = now
+
+    def rate(self, now: float) -> float:
+        """Rows a second; starts anew."""
+        found = self.rows / max(now - self._since, 1e-3)
+        self.rows, self._since = 0, now
+        return found
 
 
 def cores_of(local_rank: int, count: int, usable: list[int]) -> list[int]:

@@ -8,14 +8,19 @@ import subprocess
 import sys
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 import yaml
 
+if TYPE_CHECKING:
+    from equipoise.bundle import Bundle
+
+_LABELS = ("billing", "delivery", "travel")
 _MARK = "EQUIPOISE_TEST_RUN"
 
 
@@ -160,3 +165,54 @@ def tiny_run(tiny_bert: Path, intent_csv: Path, intent_test_csv: Path) -> Callab
         }
 
     return build
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory, tiny_classifier: Path) -> dict[str, Bundle]:
+    """The same random two-layer BERT as a torch and as an OpenVINO bundle."""
+    import openvino
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import BertForSequenceClassification
+
+    from equipoise.bundle import write_bundle
+    from equipoise.tasks.text_classification import TextClassification
+
+    class Logits(torch.nn.Module):
+        def __init__(self, model: torch.nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+        ) -> torch.Tensor:
+            logits: torch.Tensor = self.model(input_ids, attention_mask, token_type_ids).logits
+            return logits
+
+    task = TextClassification(
+        Tokenizer.from_file(str(tiny_classifier / "tokenizer.json")), _LABELS, max_length=64
+    )
+    folder = tmp_path_factory.mktemp("models")
+    model = BertForSequenceClassification.from_pretrained(tiny_classifier).eval()
+    model.save_pretrained(folder / "torch")
+    example = {
+        name: torch.from_numpy(array) for name, array in task.encode(["where is my card", "cancel"]).items()
+    }
+    (folder / "openvino").mkdir()
+    with warnings.catch_warnings():
+        # The converter traces with what torch and transformers now call deprecated.
+        warnings.simplefilter("ignore")
+        converted = openvino.convert_model(Logits(model), example_input=example)
+    openvino.save_model(converted, folder / "openvino" / "model.xml", compress_to_fp16=False)
+    return {
+        engine: write_bundle(
+            folder / f"bundle-{engine}",
+            name="tiny",
+            task=task,
+            engine=engine,
+            precision="fp32",
+            model_folder=folder / engine,
+            candidate={},
+        )
+        for engine in ("torch", "openvino")
+    }

@@ -6,19 +6,14 @@ import http.client
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import openvino
 import psutil
 import pytest
-import torch
-from tokenizers import Tokenizer
-from transformers import BertForSequenceClassification
 
 from equipoise.bundle import Bundle, open_bundle, write_bundle
 from equipoise.config.serving import ServingConfig
@@ -27,7 +22,6 @@ from equipoise.errors import BundleError, ServiceError
 from equipoise.exporter.client import read_metric
 from equipoise.exporter.server import start_exporter
 from equipoise.ray_runtime import free_port, start_ray, stop_ray
-from equipoise.tasks.text_classification import TextClassification
 from equipoise_serving import endpoint
 from equipoise_serving.load_client import replay
 
@@ -36,7 +30,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Using extra keyword arguments on:DeprecationWarning"),
 ]
 
-LABELS = ("billing", "delivery", "travel")
 TEXTS = [
     f"{verb} {thing} number {number}"
     for number in range(5)
@@ -44,48 +37,6 @@ TEXTS = [
     for thing in ("my card", "the storm in Zürich")
 ]
 MAX_BODY_BYTES = 4096
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory, tiny_classifier: Path) -> dict[str, Bundle]:
-    """The same random two-layer BERT as a torch and as an OpenVINO bundle."""
-    task = TextClassification(
-        Tokenizer.from_file(str(tiny_classifier / "tokenizer.json")), LABELS, max_length=64
-    )
-    folder = tmp_path_factory.mktemp("models")
-    model = BertForSequenceClassification.from_pretrained(tiny_classifier).eval()
-    model.save_pretrained(folder / "torch")
-    example = {name: torch.from_numpy(array) for name, array in task.encode(TEXTS[:2]).items()}
-    (folder / "openvino").mkdir()
-    with warnings.catch_warnings():
-        # The converter traces with what torch and transformers now call deprecated.
-        warnings.simplefilter("ignore")
-        converted = openvino.convert_model(_Logits(model), example_input=example)
-    openvino.save_model(converted, folder / "openvino" / "model.xml", compress_to_fp16=False)
-    return {
-        engine: write_bundle(
-            folder / f"bundle-{engine}",
-            name="tiny",
-            task=task,
-            engine=engine,
-            precision="fp32",
-            model_folder=folder / engine,
-            candidate={},
-        )
-        for engine in ("torch", "openvino")
-    }
-
-
-class _Logits(torch.nn.Module):
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
-    ) -> torch.Tensor:
-        logits: torch.Tensor = self.model(input_ids, attention_mask, token_type_ids).logits
-        return logits
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +286,7 @@ def test_torch_bundle_replaces_the_served_one(
     assert call(f"{base_url}/v2/models/tiny")[0] == 404
 
 
-def test_model_that_cannot_be_loaded_gives_one_line(
+def test_model_that_cannot_be_loaded_gives_one_line_and_the_old_one_stays(
     bundles: dict[str, Bundle], serving: ServingConfig, base_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -352,4 +303,5 @@ def test_model_that_cannot_be_loaded_gives_one_line(
     with pytest.raises(ServiceError, match="openvino cannot load the model") as caught:
         endpoint.deploy(broken.folder, serving, model_name="broken")
     assert "\n" not in str(caught.value)
-    assert call(f"{base_url}/healthz")[0] == 404
+    assert "the bundle before it is served still" in str(caught.value)
+    assert call(f"{base_url}/v2/models/teacher")[0] == 200

@@ -23,6 +23,14 @@ class ServingConfig(Section):
         None, description="Folder for access logs, one file a replica; they hold no payloads."
     )
     replicas: int = Field(1, ge=1, description="Replicas.")
+    max_replicas: int | None = Field(
+        None,
+        ge=1,
+        description="Scale by the load curve between `replicas` and so many; None keeps `replicas`.",
+    )
+    max_usd_per_hour: float | None = Field(
+        None, gt=0, description="Most that scaled replicas may cost; None sets no limit."
+    )
     cores_per_replica: int = Field(1, ge=1, description="Cores, and engine threads, of each replica.")
     pin_cores: bool = Field(
         True,

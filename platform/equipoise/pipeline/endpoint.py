@@ -32,6 +32,7 @@ def keep_serving(
     """Serve until interrupted; with a run folder, its dollars are exported too."""
     started = ray_runtime.start_ray()
     try:
+        from equipoise_serving.app import measured_capacity
         from equipoise_serving.endpoint import deploy
 
         name = bundle.manifest.name
@@ -41,6 +42,7 @@ def keep_serving(
             config,
             model_name=name,
             usd_per_core_second=core_second_usd(load_prices(cost), cost.node),
+            capacity=measured_capacity(bundle.manifest.candidate, cost),
         )
         tell(f"serving {name} ({bundle.manifest.engine} {bundle.manifest.precision}) at {url}")
         tell(_CURL.format(url=url))

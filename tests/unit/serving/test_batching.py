@@ -43,7 +43,11 @@ class Engine:
 
 
 def run(
-    engine: Engine, work: Callable[[Batcher], Awaitable[Any]], *, observe: Any = None, **limits: Any
+    engine: Callable[[list[Any]], tuple[list[Answer], float]],
+    work: Callable[[Batcher], Awaitable[Any]],
+    *,
+    observe: Any = None,
+    **limits: Any,
 ) -> Any:
     async def inner() -> Any:
         with ThreadPoolExecutor(1) as thread:
@@ -95,6 +99,24 @@ def test_a_failed_batch_fails_its_own_requests_only() -> None:
     engine = Engine()
     found = run(engine, lambda batcher: backlog(engine, batcher, ["a" * 30, "broken", "b" * 30]))
     assert [type(answer).__name__ for answer in found] == ["Answered", "Answered", "ValueError", "Answered"]
+
+
+def test_rows_of_no_length_and_answers_that_are_missing_hold_nothing_up() -> None:
+    async def work(batcher: Batcher) -> list[Any]:
+        return [await batcher.submit([""]), await batcher.submit(["a"])]
+
+    engine = Engine()
+    assert [each.answers for each in run(engine, work)] == [[{"label": ""}], [{"label": "a"}]]
+
+    def forgets(rows: list[Any]) -> tuple[list[Answer], float]:
+        return ([], 0.0) if rows == ["a"] else ([{"label": "b"}], 0.0)
+
+    async def ask(batcher: Batcher) -> list[Any]:
+        return await asyncio.gather(batcher.submit(["a"]), batcher.submit(["b" * 40]), return_exceptions=True)
+
+    lost, kept = run(forgets, ask)
+    assert isinstance(lost, ValueError)
+    assert kept.answers == [{"label": "b"}]
 
 
 def test_a_caller_that_gave_up_is_not_computed() -> None:

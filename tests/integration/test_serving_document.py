@@ -1,0 +1,232 @@
+"""The gateway behind a real HTTP server, asked what its own document promises, and by a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from equipoise.bundle import Bundle
+from equipoise.engines import Predictor, open_engine
+from equipoise_serving.batching import Answer, Batcher
+from equipoise_serving.card import ModelCard
+from equipoise_serving.gateway import Gateway
+from equipoise_serving.ingress import Ingress
+
+USD_PER_CORE_SECOND = 1e-5
+
+
+@pytest.fixture(scope="module")
+def url(bundles: dict[str, Bundle]) -> Iterator[str]:
+    """The OpenVINO bundle behind uvicorn, as a replica runs it, without Ray."""
+    bundle = bundles["openvino"]
+    task = bundle.load_task()
+    predictor = Predictor(task, open_engine("openvino", bundle.model_folder, "fp32", threads=1))
+
+    def run(rows: list[Any]) -> tuple[list[Answer], float]:
+        start = time.perf_counter()
+        return predictor.predict(rows), time.perf_counter() - start
+
+    batcher = Batcher(
+        run,
+        len,
+        max_rows=8,
+        max_tokens=512,
+        max_wait_s=10,
+        max_waiting_rows=10_000,
+        thread=ThreadPoolExecutor(1),
+    )
+    card = ModelCard(
+        name="tiny",
+        task="text_classification",
+        engine="openvino",
+        precision="fp32",
+        labels=tuple(task.labels),
+        max_body_bytes=65_536,
+        max_inputs=16,
+        needs_key=False,
+        usd_per_core_second=USD_PER_CORE_SECOND,
+    )
+    gateway = Gateway(card, batcher.submit, lambda status: None, timeout_s=10)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(Ingress(gateway), lifespan="off", log_level="critical"))  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    listener.close()
+
+
+@pytest.fixture(scope="module")
+def document(url: str) -> Any:
+    """The endpoint's own document, loaded from it."""
+    refused = {"expected-statuses": [400, 404, 405, 408, 413, 415]}
+    config = schemathesis.Config.from_dict({"checks": {"negative_data_rejection": refused}})
+    return schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
+
+
+def check_every_operation(document: Any, examples: int) -> int:
+    """Send so many requests to each operation and of each kind, as documented and not; returns how many."""
+    operations = [found.ok() for found in document.get_all_operations()]
+    return sum(check(operation, mode, examples) for operation in operations for mode in GenerationMode)
+
+
+def check(operation: Any, mode: GenerationMode, examples: int) -> int:
+    sent = 0
+    # That a tensor's shape fits its data is more than a JSON schema can say.
+    unsayable = [positive_data_acceptance] if operation.path.endswith("/infer") else []
+
+    @seed(13)
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def hold(case: Any) -> None:
+        nonlocal sent
+        sent += 1
+        case.call_and_validate(timeout=20, excluded_checks=unsayable)
+
+    # An operation without parameters cannot be asked wrongly.
+    with contextlib.suppress(Unsatisfiable):
+        hold()
+    return sent
+
+
+def test_every_answer_is_one_that_the_document_allows(document: Any) -> None:
+    assert check_every_operation(document, examples=40) > 200
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_get_no_other_answer(document: Any) -> None:
+    assert check_every_operation(document, examples=2600) > 10_000
+
+
+class Browser:
+    """Headless Chromium, driven over its own debugging protocol."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        self._process = subprocess.Popen(
+            [
+                program,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--remote-debugging-port=0",
+                f"--user-data-dir={profile}",
+                "about:blank",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        port_file = profile / "DevToolsActivePort"
+        deadline = time.monotonic() + 60
+        while not (port_file.exists() and port_file.read_text().strip()):
+            assert self._process.poll() is None, "Chromium ended at its start"
+            assert time.monotonic() < deadline, "Chromium did not start in time"
+            time.sleep(0.1)
+        port = port_file.read_text().split()[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=10) as response:
+            pages = [target for target in json.load(response) if target["type"] == "page"]
+        self._socket_url = pages[0]["webSocketDebuggerUrl"]
+
+    def run(self, url: str, script: str) -> Any:
+        """Open a page and evaluate a script in it; returns what it resolves to."""
+        return asyncio.run(self._run(url, script))
+
+    async def _run(self, url: str, script: str) -> Any:
+        async with aiohttp.ClientSession() as session, session.ws_connect(self._socket_url) as connection:
+            number = 0
+
+            async def ask(method: str, **params: Any) -> Any:
+                nonlocal number
+                number += 1
+                await connection.send_json({"id": number, "method": method, "params": params})
+                while (answer := await connection.receive_json(timeout=30)).get("id") != number:
+                    pass
+                return answer["result"]
+
+            await ask("Page.enable")
+            await ask("Page.navigate", url=url)
+            while (await connection.receive_json(timeout=30)).get("method") != "Page.loadEventFired":
+                pass
+            found = await ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+            assert "exceptionDetails" not in found, found
+            return found["result"].get("value")
+
+    def close(self) -> None:
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        self._process.kill()
+        self._process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on the PATH to open the page with")
+    found = Browser(program, tmp_path_factory.mktemp("chromium"))
+    yield found
+    found.close()
+
+
+TRY = """
+new Promise((done) => {
+  document.getElementById("text").value = %s;
+  document.getElementById("send").click();
+  const start = Date.now(), look = () => {
+    const error = document.getElementById("error").textContent;
+    if (error || !document.getElementById("answer").hidden || Date.now() - start > 20000)
+      done({error, label: document.getElementById("label").textContent,
+            rows: document.querySelectorAll("#scores tr").length,
+            engine: document.getElementById("engine").textContent,
+            cost: document.getElementById("cost").textContent,
+            loaded: performance.getEntriesByType("resource").map((entry) => entry.name)});
+    else setTimeout(look, 50);
+  };
+  look();
+})
+"""
+
+
+def test_the_page_shows_label_latency_and_dollars(
+    url: str, browser: Browser, bundles: dict[str, Bundle]
+) -> None:
+    found = browser.run(f"{url}/", TRY % json.dumps("where is my <b>card</b>"))
+    assert found["error"] == ""
+    label, share = found["label"].rsplit(" ", 1)
+    assert label in bundles["openvino"].load_task().labels
+    assert 33 <= float(share.rstrip("%")) <= 100
+    assert found["rows"] == 3
+    milliseconds = float(found["engine"].split()[0])
+    usd = float(found["cost"].split()[0].lstrip("$"))
+    assert usd == pytest.approx(milliseconds / 1000 * USD_PER_CORE_SECOND, rel=0.02)
+    assert found["loaded"] == [f"{url}/v1/predict"], "the page may load nothing else"
+
+
+def test_the_page_shows_the_endpoint_s_own_words_for_an_error(url: str, browser: Browser) -> None:
+    found = browser.run(f"{url}/", TRY % json.dumps("a" * 70_000))
+    assert found["error"] == "the body exceeds 65536 bytes"
