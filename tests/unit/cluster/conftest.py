@@ -41,7 +41,8 @@ def crds(repository: Path) -> dict[str, Manifest]:
         pytest.skip("KubeRay's CRDs beside the checkout (../shared/crds) are absent")
     found = {}
     for file in folder.glob("*.yaml"):
-        definition = yaml.safe_load(file.read_text(encoding="utf-8"))
+        # Megabytes, over which the loader in Python takes half a minute.
+        definition = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         [version] = [entry for entry in definition["spec"]["versions"] if entry["name"] == "v1"]
         schema = version["schema"]["openAPIV3Schema"]
         found[definition["spec"]["names"]["kind"]] = closed(schema)

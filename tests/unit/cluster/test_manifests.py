@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -144,13 +142,9 @@ def test_authentication_is_written_out(cluster_config: Callable[..., ClusterConf
 def test_timings_have_their_slot_wherever_tasks_run(cluster_config: Callable[..., ClusterConfig]) -> None:
     with_workers = ray_cluster("c", cluster_config())["spec"]
     alone = ray_cluster("c", cluster_config(worker_groups=[]))["spec"]
-    assert with_workers["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
-    for params in (
-        with_workers["workerGroupSpecs"][0]["rayStartParams"],
-        alone["headGroupSpec"]["rayStartParams"],
-    ):
-        # As the shell that KubeRay starts Ray in will read it.
-        assert json.loads(shlex.split(params["resources"])[0]) == {"measured_slot": 1}
+    assert with_workers["headGroupSpec"]["resources"] == {"CPU": "0"}
+    assert with_workers["workerGroupSpecs"][0]["resources"] == {"measured_slot": "1"}
+    assert alone["headGroupSpec"]["resources"] == {"measured_slot": "1"}
 
 
 def test_kueue_admits_a_job_before_it_starts(cluster_config: Callable[..., ClusterConfig]) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from equipoise.config.cluster import ClusterConfig, Toleration, WorkerGroup
 from equipoise.errors import ConfigError
 from equipoise.ray_runtime import MEASURED_SLOT
 
+WORKER_RESOURCES = {MEASURED_SLOT: "1"}
+"""What Ray schedules on a worker beside its cores, memory and GPUs: one timing at a time."""
+
 HEAD = "ray-head"
 WORKER = "ray-worker"
 
-# The user of the official Ray images.
-_USER, _GROUP = 1000, 100
+_USER = 1000
 _SCRATCH = "/tmp"  # noqa: S108 - a volume of the pod's own
 _NVIDIA = "nvidia.com/gpu"
 
@@ -26,7 +27,10 @@ _ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     # The root file system is read-only; everything that writes below a home writes here.
     "HOME": _SCRATCH,
+    "HF_HOME": f"{_SCRATCH}/huggingface",
+    "PYTHONDONTWRITEBYTECODE": "1",
 }
+_CPU_ONLY = {"DS_ACCELERATOR": "cpu"}
 
 
 def head_template(
@@ -107,18 +111,9 @@ def placement(group: WorkerGroup) -> tuple[dict[str, str], tuple[Toleration, ...
     return selector, tuple(dict.fromkeys(tolerations))
 
 
-def head_start_params(cluster: ClusterConfig) -> dict[str, str]:
-    """`ray start` options of the head; beside workers it runs no tasks."""
-    shared = {"dashboard-host": "0.0.0.0"}  # noqa: S104 - the pod network, behind a token
-    if cluster.worker_groups:
-        return {**shared, "num-cpus": "0"}
-    return {**shared, **worker_start_params()}
-
-
-def worker_start_params() -> dict[str, str]:
-    """`ray start` options of a worker: its one slot for timings."""
-    # KubeRay puts the value into a shell command as it is: it has to carry its own quotes.
-    return {"resources": json.dumps(json.dumps({MEASURED_SLOT: 1}))}
+def head_resources(cluster: ClusterConfig) -> dict[str, str]:
+    """What Ray schedules on the head: nothing beside workers, else its cores and a slot for timings."""
+    return {"CPU": "0"} if cluster.worker_groups else WORKER_RESOURCES
 
 
 def require_image(cluster: ClusterConfig) -> str:
@@ -137,11 +132,12 @@ def require_image(cluster: ClusterConfig) -> str:
 
 
 def _container(cluster: ClusterConfig, name: str, resources: dict[str, str]) -> dict[str, Any]:
+    environment = _ENVIRONMENT if _NVIDIA in resources else _ENVIRONMENT | _CPU_ONLY
     container: dict[str, Any] = {
         "name": name,
         "image": require_image(cluster),
         "imagePullPolicy": cluster.image_pull_policy,
-        "env": [{"name": key, "value": value} for key, value in _ENVIRONMENT.items()],
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
         "resources": {"requests": resources, "limits": resources},
         "securityContext": container_security(),
         "volumeMounts": [
@@ -171,8 +167,10 @@ def _pod(
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
-            "runAsGroup": _GROUP,
-            "fsGroup": _GROUP,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            # A claim of many files would otherwise be walked at every start.
+            "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],

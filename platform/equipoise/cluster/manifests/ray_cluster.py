@@ -39,7 +39,8 @@ def cluster_spec(
         # Written out: an empty authOptions makes a Secret and leaves authentication off.
         "authOptions": {"mode": "token"},
         "headGroupSpec": {
-            "rayStartParams": pods.head_start_params(cluster),
+            "rayStartParams": {},
+            "resources": pods.head_resources(cluster),
             "template": pods.head_template(cluster, labels, config_map),
         },
         "workerGroupSpecs": [_group(group, cluster, labels, config_map) for group in cluster.worker_groups],
@@ -67,7 +68,8 @@ def _group(
         "groupName": group.name,
         "minReplicas": group.min_workers,
         "maxReplicas": group.max_workers,
-        "rayStartParams": pods.worker_start_params(),
+        "rayStartParams": {},
+        "resources": pods.WORKER_RESOURCES,
         "template": pods.worker_template(cluster, group, own, config_map),
     }
     if group.min_workers == group.max_workers:

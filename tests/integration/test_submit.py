@@ -1,0 +1,271 @@
+"""Runs submitted to a real Ray cluster of two raylets that wants a token; one is killed under a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from equipoise.ray_runtime import free_port
+
+# About a minute on two idle cores; the whole story is in the setup of the first test.
+pytestmark = pytest.mark.timeout(900)
+
+START_S = 90
+
+
+class Cluster:
+    """A head without CPUs and raylets of one CPU each, every one in a process group of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.token = uuid.uuid4().hex + uuid.uuid4().hex
+        self.port, self.dashboard_port = free_port(), free_port()
+        self.address = f"http://127.0.0.1:{self.dashboard_port}"
+        self.raylets: list[subprocess.Popen[bytes]] = []
+        self._start(
+            "--head",
+            f"--port={self.port}",
+            f"--dashboard-port={self.dashboard_port}",
+            "--dashboard-host=127.0.0.1",
+            f"--ray-client-server-port={free_port()}",
+            f"--temp-dir={folder / 'ray'}",
+            "--num-cpus=0",
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Of the cluster's processes, and so of its jobs."""
+        own = {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.token,
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TRAIN_V2_ENABLED": "1",
+            "RAY_worker_niceness": "0",
+            # So that a lost raylet is noticed in seconds.
+            "RAY_health_check_period_ms": "500",
+            "RAY_health_check_failure_threshold": "4",
+            "EQUIPOISE_RUNS": str(self.folder / "on-head"),
+            "OMP_NUM_THREADS": "1",
+            "DS_ACCELERATOR": "cpu",
+        }
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        # What runs there is what was uploaded, not this checkout.
+        return {**inherited, **own, "PYTHONPATH": ""}
+
+    def add_raylet(self) -> None:
+        self._start(
+            f"--address=127.0.0.1:{self.port}",
+            "--num-cpus=1",
+            "--resources",
+            json.dumps({"measured_slot": 1}),
+        )
+
+    def kill_raylet(self) -> None:
+        """SIGKILL the newest raylet with all its workers, as a node that loses power."""
+        process = self.raylets.pop()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+    def stop(self) -> None:
+        while self.raylets:
+            self.kill_raylet()
+
+    def _start(self, *arguments: str) -> None:
+        ports = [f"--{name}={free_port()}" for name in ("metrics-export-port", "dashboard-agent-listen-port")]
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *ports, *arguments]
+        # The range that Ray takes by default may hold one of the ports above.
+        command += ["--min-worker-port=0", "--max-worker-port=0"]
+        with (self.folder / f"raylet-{len(self.raylets)}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=self.environment(), start_new_session=True
+            )
+        self.raylets.append(process)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    # Ray's sockets lie below it, whose paths may have no more than 107 bytes.
+    found = Cluster(tmp_path_factory.mktemp("c"))
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+class Commands:
+    """`equipoise` as its user calls it, with the cluster's address and token around it."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        return subprocess.Popen(
+            [sys.executable, "-m", "equipoise.cli.main", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env={
+                **inherited,
+                "XDG_STATE_HOME": str(self.folder / "state"),
+                "RAY_API_SERVER_ADDRESS": self.cluster.address,
+                "RAY_AUTH_TOKEN": self.cluster.token,
+                **environment,
+            },
+        )
+
+    def __call__(
+        self, *arguments: str, timeout_s: float = 300, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, **environment)
+        output, errors = process.communicate(timeout=timeout_s)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        found = self("jobs", "--on", "ray", "--json")
+        return {job["id"]: job for job in json.loads(found.stdout)} if found.returncode == 0 else {}
+
+
+@pytest.fixture(scope="module")
+def equipoise(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Commands:
+    commands = Commands(cluster, tmp_path_factory.mktemp("commands"))
+    deadline = time.monotonic() + START_S
+    while commands("jobs", "--on", "ray").returncode != 0:
+        if time.monotonic() > deadline:
+            pytest.fail((cluster.folder / "raylet-0.log").read_text()[-3000:])
+        time.sleep(1)
+    for _ in range(2):
+        cluster.add_raylet()
+    return commands
+
+
+@pytest.fixture(scope="module")
+def config(equipoise: Commands, tiny_run: Callable[..., dict[str, Any]]) -> Callable[..., Path]:
+    """`config(seed=14)`: a file with a run of seconds, its training on one CPU of each raylet."""
+    import yaml
+
+    def write(**changes: Any) -> Path:
+        values = tiny_run(
+            search={"trials": 2, "engines": ["torch", "onnxruntime"], "precisions": ["fp32"]},
+            serving={"teacher_rows": 10, "port": free_port()},
+            **changes,
+        )
+        path = equipoise.folder / f"{uuid.uuid4().hex[:8]}.yaml"
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def story(equipoise: Commands, cluster: Cluster, config: Callable[..., Path]) -> dict[str, Any]:
+    """A run followed to its end; while its teacher trains, one of the two raylets is killed and replaced."""
+    file = config()
+    process = equipoise.start("submit", "-f", str(file), "--on", "ray", "--out", "fetched")
+    assert process.stdout is not None
+    seen, killed = "", False
+    for line in process.stdout:
+        seen += line
+        if not killed and "rows per s" in line:
+            killed = True
+            cluster.kill_raylet()
+            cluster.add_raylet()
+    process.wait(timeout=60)
+    errors = process.stderr.read() if process.stderr is not None else ""
+    return {"file": file, "output": seen, "errors": errors, "status": process.returncode, "killed": killed}
+
+
+def test_a_run_survives_the_death_of_a_raylet_and_its_results_come_back(
+    story: dict[str, Any], equipoise: Commands
+) -> None:
+    assert story["killed"], story["output"]
+    assert story["status"] == 0, story["output"] + story["errors"]
+    assert "6/6 report" in story["output"]
+    fetched = equipoise.folder / "fetched"
+    assert {"report.html", "choice.json", "served.json", "fetched.json"} <= {
+        path.name for path in fetched.iterdir()
+    }
+    assert not (fetched / "teacher").exists()
+    shown = equipoise("show", "fetched", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["candidates"] == 2
+
+
+def test_submitting_it_again_joins_it(story: dict[str, Any], equipoise: Commands) -> None:
+    before = equipoise.jobs()
+    found = equipoise("submit", "-f", str(story["file"]), "--on", "ray", "--out", "fetched", "--json")
+    assert found.returncode == 0, found.stderr
+    outcome = json.loads(found.stdout)
+    assert (outcome["joined"], outcome["state"], outcome["created"]) == (True, "succeeded", [])
+    new = equipoise.jobs().keys() - before.keys()
+    assert all("-results-" in name for name in new)
+
+
+def test_results_do_not_replace_what_was_not_fetched(story: dict[str, Any], equipoise: Commands) -> None:
+    (equipoise.folder / "mine").mkdir()
+    (equipoise.folder / "mine" / "notes").write_text("x")
+    found = equipoise("submit", "-f", str(story["file"]), "--on", "ray", "--out", "mine")
+    assert found.returncode == 2
+    assert "was not fetched from a cluster" in found.stderr
+
+
+def test_a_cancelled_run_is_started_again_as_the_next_attempt(
+    story: dict[str, Any], equipoise: Commands, config: Callable[..., Path]
+) -> None:
+    file = config(seed=14)
+    first = json.loads(equipoise("submit", "-f", str(file), "--on", "ray", "--detach", "--json").stdout)
+    joined = json.loads(equipoise("submit", "-f", str(file), "--on", "ray", "--detach", "--json").stdout)
+    assert (joined["id"], joined["joined"]) == (first["id"], True)
+    cancelled = equipoise("cancel", first["id"], "--on", "ray")
+    assert cancelled.returncode == 0, cancelled.stderr
+    assert first["id"] in cancelled.stdout
+    deadline = time.monotonic() + 60
+    while equipoise.jobs()[first["id"]]["state"] != "stopped":
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    second = json.loads(equipoise("submit", "-f", str(file), "--on", "ray", "--detach", "--json").stdout)
+    assert (second["id"], second["joined"]) == (f"{first['id']}-2", False)
+    assert equipoise("cancel", second["id"], "--on", "ray").returncode == 0
+    assert equipoise("cancel", "nothing", "--on", "ray").returncode == 2
+
+
+def test_a_run_that_fails_ends_the_command_with_its_own_status_and_line(
+    story: dict[str, Any], equipoise: Commands, config: Callable[..., Path]
+) -> None:
+    file = config(training={"batch_size": 17})
+    found = equipoise("submit", "-f", str(file), "--on", "ray")
+    assert found.returncode == 2
+    assert "training.batch_size" in found.stderr.splitlines()[-1]
+    assert "Traceback" not in found.stderr
+
+
+def test_without_the_right_token_nothing_is_answered(story: dict[str, Any], equipoise: Commands) -> None:
+    for token, text in (("0" * 64, "does not accept the token"), ("", "wants a token")):
+        found = equipoise("jobs", "--on", "ray", RAY_AUTH_TOKEN=token, HOME=str(equipoise.folder))
+        assert (found.returncode, found.stdout) == (2, "")
+        assert text in found.stderr
+        assert found.stderr.count("\n") == 1
+
+
+def test_a_cluster_that_is_gone_is_said_and_worth_a_retry(
+    story: dict[str, Any], equipoise: Commands, cluster: Cluster
+) -> None:
+    """The last of all: it takes the cluster away."""
+    cluster.stop()
+    found = equipoise("jobs", "--on", "ray")
+    assert (found.returncode, found.stdout) == (6, "")
+    assert "the Jobs API does not answer" in found.stderr
+    assert found.stderr.count("\n") == 1
