@@ -39,6 +39,7 @@ check: install ## Lint, format, types, layers
 bench: install ## Measure the figures of the README and print them beside their goals
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.frontier
+	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.demo
 	$(BIN)/python -m benchmarks.table
 

@@ -15,6 +15,7 @@ INSTALL_KUBERAY = (
     f"helm install kuberay-operator kuberay/kuberay-operator --version {KUBERAY}"
 )
 
+_UNKNOWN_FIELD = ("field not declared in schema", "unknown field")
 _MOST = 400
 
 
@@ -38,6 +39,13 @@ def explain_api_error(
             "the API server does not accept these credentials; they may have expired",
             where=where,
             remedy="log in again, then repeat the command",
+        )
+    # A server-side apply of a field that the CRD does not know is answered with 500.
+    if kind.startswith("Ray") and any(words in said for words in _UNKNOWN_FIELD):
+        return InputError(
+            f"KubeRay's CRDs here lack a field that Equipoise sets: {said}",
+            where=where,
+            remedy=f"upgrade KubeRay and its CRDs to {KUBERAY} or later",
         )
     if status == 403 and "exceeded quota" in said:
         return ServiceError(
@@ -74,12 +82,6 @@ def explain_api_error(
             f"it was changed by someone else at the same time: {said}",
             where=what,
             remedy="look at it, then repeat the command",
-        )
-    if status == 400 and "unknown field" in said and kind.startswith("Ray"):
-        return InputError(
-            f"KubeRay's CRDs here lack a field that Equipoise sets: {said}",
-            where=where,
-            remedy=f"upgrade KubeRay and its CRDs to {KUBERAY} or later",
         )
     if status in (400, 405, 413, 415, 422):
         return InputError(f"the API server refuses it: {said}", where=what)

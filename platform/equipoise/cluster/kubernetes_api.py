@@ -109,7 +109,7 @@ class KubernetesApi:
 
     def delete(self, kind: str, name: str) -> bool:
         """Delete an object and what it owns; False where there was none."""
-        body = {"propagationPolicy": "Background"}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         return self._json("DELETE", self.path(kind, name), kind, name, body=body, missing=True) is not None
 
     def resources(self, group_version: str) -> set[str]:

@@ -138,13 +138,24 @@ def test_a_refusal_says_why_and_is_not_tried_again(
     assert len(server.requests) == 1
 
 
-def test_a_crd_without_a_field_of_ours_asks_for_an_upgrade(api: KubernetesApi, server: Any) -> None:
-    server.refuse(
-        "PATCH", "rayjobs", 400, 'strict decoding error: unknown field "spec.rayClusterSpec.authOptions"'
-    )
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (
+            500,
+            "failed to create typed patch object: .spec.authOptions: field not declared in schema",
+        ),
+        (400, 'strict decoding error: unknown field "spec.rayClusterSpec.authOptions"'),
+    ],
+)
+def test_a_crd_without_a_field_of_ours_asks_for_an_upgrade(
+    status: int, message: str, api: KubernetesApi, server: Any
+) -> None:
+    server.refuse("PATCH", "rayjobs", status, message)
     manifest = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": "a"}, "spec": {}}
     with pytest.raises(InputError, match=r"authOptions.*upgrade KubeRay and its CRDs to 1\.7\.0"):
         api.apply(manifest)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """Texts of several lines as blocks; what occurs twice is written twice, without anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
