@@ -1,4 +1,4 @@
-"""The plain manifests: valid, restricted, of the versions that are locked, and as the chart would have them."""
+"""The plain manifests: valid, restricted, of the locked versions, and naming what is there."""
 
 from __future__ import annotations
 
