@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,20 @@ def list_files(location: str) -> list[str]:
     found = system.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
     names = (info.path[len(path) :].lstrip("/") for info in found if info.type == pafs.FileType.File)
     return sorted(name for name in names if not any(part.startswith(".tmp-") for part in name.split("/")))
+
+
+def list_folders(location: str) -> list[str]:
+    """Names of the folders directly under a folder, sorted; empty where there is none."""
+    system, path = open_location(location)
+    found = system.get_file_info(pafs.FileSelector(path, recursive=False, allow_not_found=True))
+    return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
+
+
+def which_exist(folder: str, names: Sequence[str]) -> set[str]:
+    """Those of some files below a folder that stand there, asked for in one go."""
+    system, path = open_location(folder)
+    found = system.get_file_info([f"{path.rstrip('/')}/{name}" for name in names])
+    return {name for name, info in zip(names, found, strict=True) if info.type == pafs.FileType.File}
 
 
 def put_bytes(location: str, content: bytes) -> None:

@@ -12,6 +12,14 @@ def add_to(app: typer.Typer) -> None:
     app.command("exporter", epilog="Example: equipoise exporter runs/demo --port 9464")(exporter)
 
 
+def _print_rules(asked: bool) -> None:
+    if asked:
+        from equipoise.exporter.rules import RULES
+
+        typer.echo(RULES.read_text(encoding="utf-8"), nl=False)
+        raise typer.Exit
+
+
 def exporter(
     run: Annotated[str, typer.Argument(help="Run folder whose dollars are exported.")],
     ray_metrics_url: Annotated[
@@ -22,8 +30,15 @@ def exporter(
     wait: Annotated[
         bool, typer.Option("--wait", help="Start before the run folder is there; it is reported as down.")
     ] = False,
+    rules: Annotated[
+        bool,
+        typer.Option(
+            "--rules", callback=_print_rules, is_eager=True, help="Print the Prometheus rules and alerts."
+        ),
+    ] = False,
 ) -> None:
     """Export dollars by run, component and term, and $/1k requests, to Prometheus."""
+    del rules
     from equipoise.exporter.server import serve_metrics
     from equipoise.pipeline.summary import require_run
     from equipoise.runs import RunFolder

@@ -13,9 +13,10 @@ import re
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -47,8 +48,10 @@ class Block:
 
     used_core_seconds: float | None = None
     """CPU time measured in whatever ran, other processes included."""
+    worker_cpu_s: list[float] | None = None
+    """CPU time of each of equal workers that shared the block; a line is written for each."""
     parts: list[LedgerLine] = field(default_factory=list)
-    """Lines that take the place of the block's own: one a task or worker, for instance."""
+    """Lines that take the place of the block's own: one a task, for instance."""
 
 
 class LedgerWriter:
@@ -93,6 +96,29 @@ class LedgerWriter:
         self._lines: list[LedgerLine] = []
         self._lock = threading.Lock()
         self._objects = self._numbers = 0
+
+    def usage(
+        self,
+        component: str,
+        start: float,
+        stop: float,
+        *,
+        cores: float,
+        charge_class: ChargeClass = "workload",
+        **options: Any,
+    ) -> LedgerLine:
+        """A usage line on this writer's node, not yet added; `options` are those of `usage_line`."""
+        return usage_line(
+            run_id=self.run_id,
+            component=component,
+            charge_class=charge_class,
+            node=self.node,
+            book=self.book,
+            cores=cores,
+            start=start,
+            stop=stop,
+            **options,
+        )
 
     def add(self, line: LedgerLine) -> None:
         """Buffer a line under this writer's next number; one that has a number keeps it."""
@@ -148,32 +174,31 @@ class LedgerWriter:
             StorageError: the block's start could not be put; nothing of it has run.
         """
         start = self.clock()
-
-        def line(billed: ChargeClass, stop: float, used: float | None) -> LedgerLine:
-            return usage_line(
-                run_id=self.run_id,
-                component=component,
-                charge_class=billed,
-                node=self.node,
-                book=self.book,
-                cores=cores,
-                gpus=gpus,
-                start=start,
-                stop=stop,
-                used_core_seconds=used,
-                detail=detail,
-                resource_type=resource_type,
-                resource_id=resource_id,
-            )
-
-        number = self._open(line("overhead", start + _RATE_S, None))
+        named: dict[str, Any] = {"detail": detail, "resource_type": resource_type, "resource_id": resource_id}
+        reserved: dict[str, Any] = {"cores": cores, "gpus": gpus}
+        rate = self.usage(component, start, start + _RATE_S, charge_class="overhead", **reserved, **named)
+        number = self._open(rate)
         block, ended = Block(), False
         try:
             yield block
             ended = True
         finally:
-            own = line(charge_class if ended else "overhead", self.clock(), block.used_core_seconds)
-            first, *others = (block.parts if ended else []) or [own]
+            billed: ChargeClass = charge_class if ended else "overhead"
+            stop = self.clock()
+            shares: Sequence[float | None] = block.worker_cpu_s or [block.used_core_seconds]
+            own = [
+                self.usage(
+                    component,
+                    start,
+                    stop,
+                    charge_class=billed,
+                    **{name: amount / len(shares) for name, amount in reserved.items()},
+                    used_core_seconds=used,
+                    **{**named, "resource_id": f"{resource_id}{place}" if len(shares) > 1 else resource_id},
+                )
+                for place, used in enumerate(shares)
+            ]
+            first, *others = (block.parts if ended else []) or own
             self.add(first.model_copy(update={"writer": self.name, "number": number}))
             for other in others:
                 self.add(other)

@@ -43,7 +43,8 @@ def settle(run: RunFolder, writer: LedgerWriter, ended: Collection[str] = ()) ->
         for node, stop in _node_stops(table).items()
         if node in ended or stop / 1e6 < writer.clock() - ABANDONED_AFTER_S
     ]
-    nodes = [node for node in gone if node not in settled_nodes(table)]
+    settled = settled_nodes(table)
+    nodes = [node for node in gone if node not in settled]
     if not nodes:
         return
     for line in _unfinished_blocks(run, table, nodes):

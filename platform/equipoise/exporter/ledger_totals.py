@@ -1,14 +1,15 @@
-"""Dollars by run, component, term and basis, added up from a run folder's ledger."""
+"""A growing ledger, read piece by piece: dollars by run, component, term and basis, and the last day."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from equipoise import storage
-from equipoise.errors import StorageError
+from equipoise.costs.ledger import CLOSED, parse_line
+from equipoise.costs.ledger_lines import line_period
+from equipoise.errors import InputError, StorageError
+from equipoise.exporter.minutes import Minutes
 from equipoise.runs import LedgerLine
 
 
@@ -26,8 +27,9 @@ class CostKey(NamedTuple):
 class LedgerTotals:
     """Running sums over `ledger/<writer>/<seq>.jsonl`.
 
-    A ledger object is put once and whole, so each is read once: a refresh costs a listing and the
-    objects that are new.
+    Objects are put once, whole, and in order, so a refresh asks each writer at work for its next one
+    only. Writers that came to their end are not asked again: what a refresh costs depends on how many
+    are at work and what they put since, not on how long the run is.
 
     Args:
         run_location: the run folder, a path or URI.
@@ -35,8 +37,12 @@ class LedgerTotals:
 
     def __init__(self, run_location: str) -> None:
         self._folder = f"{run_location.rstrip('/')}/ledger"
-        self._read: set[str] = set()
+        self._next: dict[str, int] = {}
+        self._ended: set[str] = set()
         self.usd: dict[CostKey, float] = {}
+        self.minutes = Minutes()
+        self.run_id = ""
+        """Of the lines; a run folder holds those of one run."""
         self.unreadable_lines = 0
         """Lines that are no ledger lines, or whose cost is negative or not finite; left out."""
 
@@ -47,24 +53,51 @@ class LedgerTotals:
             StorageError: the ledger cannot be listed or read; the sums so far stand.
         """
         try:
-            for name in storage.list_files(self._folder):
-                if name.endswith(".jsonl") and name not in self._read:
-                    content = storage.read_bytes(f"{self._folder}/{name}")
-                    self._read.add(name)
-                    for line in filter(None, map(bytes.strip, content.splitlines())):
-                        self._add(line)
+            for writer in storage.list_folders(self._folder):
+                if writer not in self._ended:
+                    self._next.setdefault(writer, 0)
+            at_work = set(self._next) - self._ended
+            while at_work:
+                at_work = self._read_next(sorted(at_work))
         except OSError as error:
             raise StorageError(f"the ledger cannot be read: {error}", where=self._folder) from error
 
+    def _read_next(self, writers: list[str]) -> set[str]:
+        """Read the next object of each writer that has one; which those are."""
+        wanted = {writer: f"{writer}/{self._next[writer]:06d}.jsonl" for writer in writers}
+        closing = {writer: f"{writer}/{CLOSED}" for writer in writers}
+        standing = storage.which_exist(self._folder, [*closing.values(), *wanted.values()])
+        more = set()
+        for writer, name in wanted.items():
+            if name in standing:
+                content = storage.read_bytes(f"{self._folder}/{name}")
+                self._next[writer] += 1
+                more.add(writer)
+                for text in filter(None, map(bytes.strip, content.splitlines())):
+                    self._add(text)
+            elif closing[writer] in standing:
+                # It was asked for before the last object was: nothing can have come in between.
+                self._ended.add(writer)
+                del self._next[writer]
+        return more
+
     def _add(self, content: bytes) -> None:
         try:
-            line = LedgerLine.model_validate_json(content)
-        except ValidationError:
+            line = parse_line(content)
+            start, stop = line_period(line)
+        except InputError:
             self.unreadable_lines += 1
             return
         if not (math.isfinite(line.billed_cost_usd) and line.billed_cost_usd >= 0):
             self.unreadable_lines += 1
-        elif line.kind == "usage":
-            term = "storage" if line.unit == "GB-months" else "compute"
-            key = CostKey(line.run_id, line.component, term, line.charge_class)
+            return
+        self.run_id = line.run_id
+        self.minutes.add(line, start.timestamp(), stop.timestamp())
+        if line.kind == "usage":
+            key = _key(line)
             self.usd[key] = self.usd.get(key, 0.0) + line.billed_cost_usd
+
+
+def _key(line: LedgerLine) -> CostKey:
+    term = "storage" if line.unit == "GB-months" else "compute"
+    return CostKey(line.run_id, line.component, term, line.charge_class)

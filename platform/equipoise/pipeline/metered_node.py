@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import os
+import sys
 import threading
 from collections.abc import Iterator
 
+from equipoise import hardware
 from equipoise.config import RunConfig
 from equipoise.costs.ledger import LedgerWriter
 from equipoise.costs.ledger_lines import node_line
@@ -54,12 +58,13 @@ def _close(clock: _NodeClock, run: RunFolder, config: RunConfig, node: str) -> N
     with LedgerWriter(run, config, "settle", node=node) as writer:
         for line in stored_lines(run, writer):
             writer.add(line)
-        settle(run, writer, ended=[clock.name])
+        settle(run, writer, ended=clock.names)
 
 
 class _NodeClock:
     def __init__(self, writer: LedgerWriter, component: str) -> None:
-        self.name = writer.name
+        self.names: set[str] = set()
+        """Of every node that was up."""
         self._writer, self._component = writer, component
         self._since = writer.clock()
         self._stopping = threading.Event()
@@ -89,15 +94,30 @@ class _NodeClock:
 
     def _add(self) -> None:
         now = self._writer.clock()
-        self._writer.add(
-            node_line(
-                run_id=self._writer.run_id,
-                component=self._component,
-                node=self._writer.node,
-                book=self._writer.book,
-                start=self._since,
-                stop=now,
-                resource_id=self.name,
+        vcpus = self._writer.book.node(self._writer.node).vcpus
+        for suffix, cores in _machines().items():
+            name = f"{self._writer.name}{suffix}"
+            self.names.add(name)
+            self._writer.add(
+                node_line(
+                    run_id=self._writer.run_id,
+                    component=self._component,
+                    node=self._writer.node,
+                    book=self._writer.book,
+                    start=self._since,
+                    stop=now,
+                    # A machine with more cores than the node type it is priced as counts as several.
+                    count=max(1, math.ceil(cores / vcpus)),
+                    resource_id=name,
+                )
             )
-        )
         self._since = now
+
+
+def _machines() -> dict[str, float]:
+    """Cores by machine: those of a cluster that was joined, or this one alone."""
+    ray = sys.modules.get("ray")
+    if ray is None or not os.environ.get("RAY_ADDRESS") or not ray.is_initialized():
+        return {"": float(len(hardware.usable_cores()))}
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return {f"-{node['NodeID'][:8]}": float(node["Resources"].get("CPU", 0.0)) for node in alive}

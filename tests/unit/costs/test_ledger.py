@@ -83,6 +83,16 @@ def test_memory_and_gpus_take_their_share_of_the_node(writer: Writer) -> None:
     assert usage_line(cores=1, memory_gib=1, **options).quantity == 10
 
 
+def test_workers_share_their_block(writer: Writer, run: RunFolder, clock: Any) -> None:
+    with writer("a") as ledger, ledger.meter("training", cores=2, resource_id="teacher/") as block:
+        clock.advance(10)
+        block.worker_cpu_s = [9.0, 12.0]
+
+    assert [(line.resource_id, line.quantity, line.used, line.basis) for line in read_ledger(run)] == [
+        ("teacher/0", 10, 9, "request"), ("teacher/1", 12, 12, "usage"),
+    ]  # fmt: skip
+
+
 def test_parts_take_the_place_of_their_block(writer: Writer, run: RunFolder, clock: Any) -> None:
     with writer("a") as ledger:
         with ledger.meter("training", cores=2) as block:

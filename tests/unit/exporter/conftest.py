@@ -15,7 +15,7 @@ from equipoise.runs import LedgerLine
 
 @pytest.fixture
 def put_lines(tmp_path: Path) -> Callable[..., Path]:
-    """`put_lines("writer/1.jsonl", line, …)` puts one ledger object; a line is changes or raw text."""
+    """`put_lines("writer/000000.jsonl", line, …)` puts one ledger object; a line is changes or raw text."""
 
     def put(name: str, *lines: dict[str, Any] | str) -> Path:
         texts = [line if isinstance(line, str) else _line(line).model_dump_json() for line in lines]

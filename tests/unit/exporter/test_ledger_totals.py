@@ -14,10 +14,14 @@ PutLines = Callable[..., Path]
 
 
 def test_usage_lines_are_summed_by_run_component_term_and_basis(put_lines: PutLines) -> None:
-    put_lines("driver/1.jsonl", {"billed_cost_usd": 1.5}, {"billed_cost_usd": 0.5})
-    put_lines("driver/2.jsonl", {"kind": "node", "billed_cost_usd": 9})
-    put_lines("worker/1.jsonl", {"charge_class": "overhead"}, {"component": "storage", "unit": "GB-months"})
-    run = put_lines("worker/2.jsonl", {"run_id": "other", "component": "search", "billed_cost_usd": 0.25})
+    put_lines("driver/000000.jsonl", {"billed_cost_usd": 1.5}, {"billed_cost_usd": 0.5})
+    put_lines("driver/000001.jsonl", {"kind": "node", "billed_cost_usd": 9})
+    put_lines(
+        "worker/000000.jsonl", {"charge_class": "overhead"}, {"component": "storage", "unit": "GB-months"}
+    )
+    run = put_lines(
+        "worker/000001.jsonl", {"run_id": "other", "component": "search", "billed_cost_usd": 0.25}
+    )
     totals = LedgerTotals(str(run))
     totals.refresh()
     assert totals.usd == {
@@ -30,15 +34,15 @@ def test_usage_lines_are_summed_by_run_component_term_and_basis(put_lines: PutLi
 
 
 def test_each_object_is_read_once(put_lines: PutLines) -> None:
-    run = put_lines("driver/1.jsonl", {})
+    run = put_lines("driver/000000.jsonl", {})
     totals = LedgerTotals(str(run))
     totals.refresh()
     totals.refresh()
     key = CostKey("tiny", "training", "compute", "workload")
     assert totals.usd[key] == 1
     # An object never changes once it is put; what stands there now is not looked at again.
-    put_lines("driver/1.jsonl", {"billed_cost_usd": 100})
-    put_lines("driver/2.jsonl", {"billed_cost_usd": 2})
+    put_lines("driver/000000.jsonl", {"billed_cost_usd": 100})
+    put_lines("driver/000001.jsonl", {"billed_cost_usd": 2})
     totals.refresh()
     assert totals.usd[key] == 3
     shutil.rmtree(run / "ledger")
@@ -51,9 +55,9 @@ def test_each_object_is_read_once(put_lines: PutLines) -> None:
     ["{", "[]", "{}", "\udcff", '{"kind": "usage"}'],
 )
 def test_lines_that_cannot_be_read_are_counted_and_left_out(put_lines: PutLines, line: str) -> None:
-    run = put_lines("driver/1.jsonl", {}, {})
-    content = (run / "ledger/driver/1.jsonl").read_bytes()
-    (run / "ledger/driver/1.jsonl").write_bytes(content + line.encode("utf-8", "surrogateescape"))
+    run = put_lines("driver/000000.jsonl", {}, {})
+    content = (run / "ledger/driver/000000.jsonl").read_bytes()
+    (run / "ledger/driver/000000.jsonl").write_bytes(content + line.encode("utf-8", "surrogateescape"))
     totals = LedgerTotals(str(run))
     totals.refresh()
     assert sum(totals.usd.values()) == 2
@@ -62,7 +66,7 @@ def test_lines_that_cannot_be_read_are_counted_and_left_out(put_lines: PutLines,
 
 @pytest.mark.parametrize("cost", [-1.0, float("nan"), float("inf")])
 def test_cost_that_no_counter_can_hold_is_left_out(put_lines: PutLines, cost: float) -> None:
-    run = put_lines("driver/1.jsonl", {"billed_cost_usd": cost}, {})
+    run = put_lines("driver/000000.jsonl", {"billed_cost_usd": cost}, {})
     totals = LedgerTotals(str(run))
     totals.refresh()
     assert sum(totals.usd.values()) == 1

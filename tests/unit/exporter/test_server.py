@@ -44,9 +44,9 @@ def test_cost_grows_with_the_ledger(start: Start, put_lines: Callable[..., Path]
     labels = {"run": "tiny", "component": "training", "term": "compute", "basis": "workload"}
     exporter = start()
     assert read_metric(exporter.url, "equipoise_cost_usd_total", labels) is None
-    put_lines("driver/1.jsonl", {"billed_cost_usd": 0.25})
+    put_lines("driver/000000.jsonl", {"billed_cost_usd": 0.25})
     assert read_metric(exporter.url, "equipoise_cost_usd_total", labels) == 0.25
-    put_lines("driver/2.jsonl", {"billed_cost_usd": 0.5}, "not json")
+    put_lines("driver/000001.jsonl", {"billed_cost_usd": 0.5}, "not json")
     assert read_metric(exporter.url, "equipoise_cost_usd_total", labels) == 0.75
     assert read_metric(exporter.url, "equipoise_ledger_unreadable_lines_total") == 1
     assert up(exporter, "ledger") == 1
@@ -100,7 +100,7 @@ def test_no_price_before_the_first_success(
 def test_damaged_config_is_said_and_the_rest_stands(
     start: Start, tmp_path: Path, put_lines: Callable[..., Path]
 ) -> None:
-    put_lines("driver/1.jsonl", {})
+    put_lines("driver/000000.jsonl", {})
     (tmp_path / "config.json").write_text("{")
     exporter = start()
     assert up(exporter, "config") == 0
@@ -108,7 +108,7 @@ def test_damaged_config_is_said_and_the_rest_stands(
 
 
 def test_unreachable_ray_is_said_and_the_rest_stands(start: Start, put_lines: Callable[..., Path]) -> None:
-    put_lines("driver/1.jsonl", {})
+    put_lines("driver/000000.jsonl", {})
     exporter = start(f"http://127.0.0.1:{free_port()}/metrics")
     assert up(exporter, "ray") == 0
     assert read_metric(exporter.url, "equipoise_requests_total") is None
@@ -117,7 +117,7 @@ def test_unreachable_ray_is_said_and_the_rest_stands(start: Start, put_lines: Ca
 
 def test_scrapes_may_overlap(start: Start, put_lines: Callable[..., Path]) -> None:
     for number in range(50):
-        put_lines(f"driver/{number}.jsonl", {})
+        put_lines(f"driver/{number:06d}.jsonl", {})
     exporter = start()
     found: list[float | None] = []
     threads = [
