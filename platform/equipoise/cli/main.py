@@ -16,11 +16,13 @@ from equipoise.cli import (
     cost,
     deploy,
     doctor,
+    evaluate,
     exporter,
     init,
     jobs,
     keys,
     ledger,
+    predict,
     render,
     rerank,
     run,
@@ -46,6 +48,8 @@ COMMANDS = (
     compare,
     cost,
     rerank,
+    evaluate,
+    predict,
     serve,
     submit,
     jobs,
@@ -96,6 +100,12 @@ def main() -> None:
             f"equipoise: a defect of ours, {type(error).__name__}: {line}; traceback in {file}", err=True
         )
         sys.exit(1)
+
+
+def run_as_job(command: str) -> None:
+    """The same command as the entry point of a Ray job, with the job's own arguments."""
+    sys.argv[1:1] = [command]
+    main()
 
 
 def _log_crash() -> str:

@@ -10,7 +10,7 @@ import difflib
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 from pyarrow import fs as pafs
@@ -19,6 +19,8 @@ from pyarrow import parquet
 from equipoise.errors import DataError
 
 RawRow = tuple[str, object, object]
+OnFault = Callable[[DataError], None]
+"""Takes what is wrong with one line, where the lines after it can still be read."""
 
 _BUFFER_BYTES = 1 << 20
 
@@ -30,6 +32,7 @@ def read_csv(
     text_column: str,
     label_column: str,
     label_key: str = "data.label_column",
+    on_fault: OnFault | None = None,
 ) -> Iterator[RawRow]:
     """Rows of a comma-separated file with a header line; values are strings.
 
@@ -53,11 +56,13 @@ def read_csv(
                     label_at = find_column(header, label_column, where, label_key)
                     continue
                 if len(fields) != len(header):
-                    raise DataError(
+                    fault = DataError(
                         f"line has {len(fields)} columns where the header has {len(header)}",
                         where=where,
                         remedy="put texts that hold commas in double quotes",
                     )
+                    _refuse(fault, on_fault)
+                    continue
                 yield where, fields[text_at], fields[label_at]
         except csv.Error as error:
             raise DataError(
@@ -72,6 +77,7 @@ def read_jsonl(
     text_column: str,
     label_column: str,
     label_key: str = "data.label_column",
+    on_fault: OnFault | None = None,
 ) -> Iterator[RawRow]:
     """Rows of a file with one JSON object a line.
 
@@ -84,19 +90,32 @@ def read_jsonl(
                 continue
             where = f"{name}:{number}"
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(
-                    f"is not valid JSON: {error}", where=where, remedy="write one JSON object a line"
-                ) from error
-            if not isinstance(row, dict):
-                raise DataError(
-                    "is no JSON object", where=where, value=row, remedy="write one JSON object a line"
-                )
-            for column, key in ((text_column, "data.text_column"), (label_column, label_key)):
-                if column not in row:
-                    find_column(list(row), column, where, key)
+                row = _parse_object(line, where)
+                for column, key in ((text_column, "data.text_column"), (label_column, label_key)):
+                    if column not in row:
+                        find_column(list(row), column, where, key)
+            except DataError as error:
+                _refuse(error, on_fault)
+                continue
             yield where, row[text_column], row[label_column]
+
+
+def _parse_object(line: str, where: str) -> dict[str, object]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"is not valid JSON: {error}", where=where, remedy="write one JSON object a line"
+        ) from error
+    if not isinstance(row, dict):
+        raise DataError("is no JSON object", where=where, value=row, remedy="write one JSON object a line")
+    return row
+
+
+def _refuse(fault: DataError, on_fault: OnFault | None) -> None:
+    if on_fault is None:
+        raise fault
+    on_fault(fault)
 
 
 def read_parquet(

@@ -98,6 +98,22 @@ class RowCollector:
         return value
 
 
+def check_input(layout: Layout, where: str, value: object, max_row_bytes: int) -> Any:
+    """An input that comes without a label.
+
+    Raises:
+        DataError: it is not what the layout asks for.
+    """
+    collector = RowCollector(layout, max_row_bytes)
+    if layout == "words":
+        collector.add(where, value, ["O"] * len(value) if isinstance(value, Sequence) else value)
+    elif layout == "prompt":
+        collector.add(where, None, value)
+    else:
+        collector.add(where, value, "unlabelled")
+    return collector.rows().inputs[0]
+
+
 def _label(where: str, label: object) -> str:
     if isinstance(label, int) and not isinstance(label, bool):
         label = str(label)

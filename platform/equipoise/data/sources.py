@@ -12,7 +12,7 @@ from equipoise.data.conll import read_conll
 from equipoise.data.idx import is_idx_images, read_idx
 from equipoise.data.image_folder import read_image_folder
 from equipoise.data.layout import Layout
-from equipoise.data.readers import RawRow, read_csv, read_jsonl, read_parquet
+from equipoise.data.readers import OnFault, RawRow, read_csv, read_jsonl, read_parquet
 from equipoise.data.rows import RowCollector, Rows
 from equipoise.data.samples import SAMPLE_SCHEME, read_sample
 from equipoise.errors import DataError, ServiceError
@@ -59,7 +59,7 @@ def load_rows(
         if layout == "prompt":
             found = _read_prompts(location, text_column, prompt_column)
         else:
-            found = _read(location, text_column, label_column, layout)
+            found = open_rows(location, text_column, label_column, layout)
         for where, value, label in found:
             collector.add(where, value, label)
     except FileNotFoundError as error:
@@ -81,19 +81,26 @@ def _read_prompts(location: str, text_column: str, prompt_column: str | None) ->
         for where, text, _ in read_sample(location, "prompt"):
             yield where, None, text
         return
-    for where, text, prompt in _read(
+    for where, text, prompt in open_rows(
         location, text_column, prompt_column or text_column, "prompt", "data.prompt_column"
     ):
         yield where, None if prompt_column is None else prompt, text
 
 
-def _read(
+def open_rows(
     location: str,
     text_column: str,
     label_column: str,
     layout: Layout,
     label_key: str = "data.label_column",
+    on_fault: OnFault | None = None,
 ) -> Iterator[RawRow]:
+    """(where, input, label) of each row as it is read, values unchecked.
+
+    Args:
+        label_key: config key that an error about the label's column names.
+        on_fault: called with what is wrong with one line, which is then left out; by default it is raised.
+    """
     if location.startswith(SAMPLE_SCHEME):
         return read_sample(location, layout)
     system, path = storage.open_location(location)
@@ -104,10 +111,10 @@ def _read(
     if layout == "words" and extension in (".conll", ".bio", ".txt"):
         return read_conll(system, path, location)
     if extension == ".csv":
-        return read_csv(system, path, location, text_column, label_column, label_key)
+        return read_csv(system, path, location, text_column, label_column, label_key, on_fault)
     if extension == ".parquet":
         return read_parquet(system, path, location, text_column, label_column, MAX_FILE_BYTES, label_key)
-    return read_jsonl(system, path, location, text_column, label_column, label_key)
+    return read_jsonl(system, path, location, text_column, label_column, label_key, on_fault)
 
 
 def _read_images(system: pafs.FileSystem, path: str, location: str) -> Iterator[RawRow]:

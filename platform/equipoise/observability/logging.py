@@ -9,7 +9,7 @@ from pathlib import Path
 from equipoise.errors import InputError
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_CHATTY = ("ray", "optuna", "nncf", "transformers", "openvino", "deepspeed", "DeepSpeed", "httpx")
+_CHATTY = ("ray", "ray.data", "optuna", "nncf", "transformers", "openvino", "deepspeed", "DeepSpeed", "httpx")
 
 
 def default_log_file() -> Path:

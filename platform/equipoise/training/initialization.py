@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from equipoise.errors import ModelError
+from equipoise.training.batch_norm import widen_batch_norms
 from equipoise.training.residual_blocks import keep_blocks
 
 
@@ -34,6 +35,7 @@ def load_initial_model(
     )
     if layers is not None:
         keep_blocks(model, layers) if hasattr(model.config, "depths") else keep_layers(model, layers)
+    widen_batch_norms(model)
     return model
 
 

@@ -1,0 +1,54 @@
+"""`equipoise predict`: a model over any data source."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("predict", epilog="Example: equipoise predict runs/demo tickets.csv predictions/")(predict)
+
+
+def predict(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|BUNDLE|RUN", help="A bundle, a run folder, or RUN/teacher.")
+    ],
+    data: Annotated[str, typer.Argument(metavar="IN", help="Rows: a path, a URI, or sample://NAME/SPLIT.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder for parts, bad rows and ledger.")],
+    text_column: Annotated[str, typer.Option(help="Column that holds the text or the words.")] = "text",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of one core each; default: one a core.")
+    ] = None,
+    join: Annotated[str | None, typer.Option(help="Then write all answers, in order, to this file.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Predict every row through Ray Data, in parallel; run again to go on where it stopped.
+
+    OUT/parts holds one JSON answer a row; sorted by name, the parts are in the order of IN. Rows that
+    cannot be read or predicted stand in OUT/bad with the reason.
+    """
+    from equipoise.cli.progress_bar import open_progress
+    from equipoise.observability.logging import default_log_file, log_to
+    from equipoise.ray_runtime import prepare_environment
+
+    log_to(default_log_file())
+    prepare_environment()
+    from equipoise.data.streams import Columns
+    from equipoise.pipeline.prediction import join_parts, predict
+
+    with open_progress(quiet=json) as tell:
+        record = predict(model, data, out, Columns(text_column), workers=workers, tell=tell)
+    if join:
+        join_parts(out, join)
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(record, indent=1, sort_keys=True))
+        return
+    typer.echo(
+        f"{record['rows']:,} rows, {record['bad_rows']:,} bad ones in {out.rstrip('/')}/bad; "
+        f"{record['rows_per_s']:,.0f} rows a second"
+    )

@@ -1,0 +1,170 @@
+"""`equipoise predict` and `equipoise evaluate`: the commands, real, over a tiny bundle."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from equipoise.bundle import Bundle, write_bundle
+from equipoise.engines import Predictor, open_engine
+from equipoise.pipeline.prediction import PART_ROWS
+from equipoise.tasks.text_classification import TextClassification
+
+ROWS = 12 * PART_ROWS
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_classifier: Path) -> Bundle:
+    from tokenizers import Tokenizer
+
+    task = TextClassification(
+        Tokenizer.from_file(str(tiny_classifier / "tokenizer.json")), ("billing", "delivery", "travel"), 32
+    )
+    return write_bundle(
+        tmp_path_factory.mktemp("predict") / "bundle",
+        name="tiny",
+        task=task,
+        engine="torch",
+        precision="fp32",
+        model_folder=tiny_classifier,
+        candidate={},
+    )
+
+
+@pytest.fixture(scope="module")
+def texts(intent_rows: Callable[[int, int], list[tuple[str, str]]]) -> list[str]:
+    known = [text for text, _ in intent_rows(200, 5)]
+    return [f"{known[number % 200]} {number}" for number in range(ROWS)]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
+    """The texts as CSV, with an empty one, one of too many columns and one that is too long among them."""
+    path = tmp_path_factory.mktemp("predict") / "in.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "text"))
+        for number, text in enumerate(texts):
+            if number == 5:
+                writer.writerow((number, " "))
+            if number == 7000:
+                writer.writerow((number, "one", "column too many"))
+            if number == 9000:
+                writer.writerow((number, "long " * 100_000))
+            writer.writerow((number, text))
+    return path
+
+
+def read_parts(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for part in sorted((out / "parts").iterdir()) for line in part.open()]
+
+
+def test_a_killed_prediction_goes_on_and_equals_one_in_process(
+    runs: Any, bundle: Bundle, table: Path, texts: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("predict", str(bundle.folder), str(table), str(out))
+    process = runs.start(*arguments)
+    parts = out / "parts"
+    deadline = time.monotonic() + 120
+    while not (parts.is_dir() and any(parts.iterdir())) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    runs.kill(process)
+    runs.clean()
+    first = {part.name: part.stat().st_mtime_ns for part in parts.iterdir() if part.name.startswith("rows-")}
+    assert 0 < len(first) < 12
+
+    joined = tmp_path / "all.jsonl"
+    done = runs.call(*arguments, "--join", str(joined), "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["rows"] == ROWS
+    assert record["rows_of_earlier_tries"] == len(first) * PART_ROWS
+    assert record["bad_rows"] == 3
+    for name, written in first.items():
+        assert (parts / name).stat().st_mtime_ns == written
+
+    answers = read_parts(out)
+    assert [answer["row"] for answer in answers] == list(range(ROWS))
+    assert joined.read_text() == "".join(part.read_text() for part in sorted(parts.iterdir()))
+    predictor = Predictor(bundle.load_task(), open_engine("torch", bundle.model_folder, "fp32"))
+    labels = bundle.manifest.task["labels"]
+    expected = [labels[index] for index in predictor.answers(texts).predicted]
+    assert [answer["label"] for answer in answers] == expected
+
+    bad = [json.loads(line) for file in sorted((out / "bad").iterdir()) for line in file.open()]
+    reasons = {entry["reason"] for entry in bad}
+    assert reasons == {
+        "is empty",
+        "line has 3 columns where the header has 2",
+        "text has 500,000 bytes, more than data.max_row_bytes allows",
+    }
+    assert list((out / "ledger").rglob("*.jsonl"))
+
+
+def test_a_folder_of_other_predictions_is_refused(
+    runs: Any, bundle: Bundle, table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "job.json").write_text(
+        json.dumps({"model": bundle.manifest.digest, "data": "other.csv", "columns": ["text", 262144]})
+    )
+    done = runs.call("predict", str(bundle.folder), str(table), str(out))
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        f"equipoise: {out}: holds predictions of another data (got 'other.csv'); "
+        "give another OUT, or remove this one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "fault"),
+    [
+        ("absent", "in.csv", "holds neither a bundle nor a trained model"),
+        (None, "absent.csv", "no such file"),
+        (None, "columns.csv", "has no column 'text'"),
+    ],
+)
+def test_what_cannot_be_predicted_at_all_is_one_line(
+    runs: Any, bundle: Bundle, tmp_path: Path, model: str | None, data: str, fault: str
+) -> None:
+    (tmp_path / "in.csv").write_text("text\na\n")
+    (tmp_path / "columns.csv").write_text("body\na\n")
+    done = runs.call("predict", model or str(bundle.folder), str(tmp_path / data), str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert fault in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_writes_what_it_prints(
+    runs: Any, bundle: Bundle, intent_test_csv: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "evaluation"
+    arguments = ("evaluate", str(bundle.folder), "--data", str(intent_test_csv), "--out", str(out))
+    done = runs.call(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert json.loads((out / "evaluation.json").read_text()) == record
+    assert record["rows"] == 60
+    assert set(record["classes"]["classes"]) <= {"billing", "delivery", "travel"}
+    assert record["quality"]["robustness"]["n"] == 60
+    told = runs.call(*arguments)
+    assert told.returncode == 0
+    assert "macro average" in told.stdout
+    assert "confused most" in told.stdout
+
+
+def test_labels_that_the_model_does_not_know_are_named(runs: Any, bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text,label\na,billing\nb,gardening\n")
+    done = runs.call("evaluate", str(bundle.folder), "--data", str(tmp_path / "in.csv"))
+    assert done.returncode == 2
+    assert "1 of its labels are unknown to the model: 'gardening'" in done.stderr
