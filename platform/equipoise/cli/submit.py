@@ -13,6 +13,7 @@ from equipoise.cli.place import Address, Context, Kubeconfig, Namespace, On, Pla
 if TYPE_CHECKING:
     from equipoise.cli.job_display import LineDisplay
     from equipoise.cluster.jobs import Job, Jobs
+    from equipoise.cluster.kubernetes_jobs import KubernetesJobs
     from equipoise.config import RunConfig
 
 
@@ -42,7 +43,7 @@ def submit(
     kubeconfig: Kubeconfig = None,
     image: Image = None,
     out: Annotated[
-        Path | None, typer.Option(help="ray: local folder for the results; default: runs/NAME.")
+        Path | None, typer.Option(help="Local folder for the results; default: runs/NAME.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once it is submitted.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted.")] = False,
@@ -64,11 +65,11 @@ def submit(
     from equipoise.cluster.results import require_replaceable
 
     target = out or Path("runs") / config.name
+    if not detach:
+        require_replaceable(target)
     if on is Place.ray:
         from equipoise.cli.place import open_ray
 
-        if not detach:
-            require_replaceable(target)
         ray_jobs = open_ray(address, token_file)
         found = submission.submit_to_ray(config, ray_jobs, display)
         jobs: Jobs = ray_jobs
@@ -91,16 +92,31 @@ def submit(
         if on is Place.ray:
             submission.fetch_from_ray(config, ray_jobs, found.id, target)
             outcome["results"] = str(target)
-            display.note(f"results in {target}; equipoise show {target}")
         else:
-            from equipoise.cluster.kubernetes_jobs import run_folder
-
-            outcome["results"] = run_folder(config)
-            display.note(f"results in {run_folder(config)} of claim {config.cluster.storage.claim}")
+            outcome["results"] = _fetch_or_say(config, kubernetes_jobs, found.id, target, display)
+        display.note(f"results in {outcome['results']}")
     if json:
         import json as encoder
 
         typer.echo(encoder.dumps(outcome, indent=1))
+
+
+def _fetch_or_say(
+    config: RunConfig, jobs: KubernetesJobs, job_id: str, target: Path, display: LineDisplay
+) -> str:
+    """Where the results are: fetched, or on the claim that keeps them, with the reason."""
+    from equipoise.cluster.kubernetes_jobs import run_folder
+    from equipoise.cluster.submission import fetch_from_kubernetes
+    from equipoise.errors import EquipoiseError
+
+    try:
+        fetch_from_kubernetes(config, jobs, job_id, target)
+    except EquipoiseError as error:
+        if config.cluster.storage.claim is None:
+            raise
+        display.note(f"not fetched: {error}")
+        return f"{run_folder(config)} of claim {config.cluster.storage.claim}"
+    return str(target)
 
 
 def follow_to_end(jobs: Jobs, job_id: str, display: LineDisplay) -> Job:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -151,6 +152,52 @@ class KubernetesApi:
             raise explain_transport_error(error, self.where) from error
         finally:
             response.close()
+
+    def run_in_pod(self, pod: str, container: str, command: list[str], timeout_s: float) -> str:
+        """What a command prints in a running container, as `kubectl exec` would run it.
+
+        Raises:
+            InputError: it may not be run, or the pod is gone.
+            ServiceError: it failed, or took longer than `timeout_s`.
+        """
+        import websocket
+        from kubernetes import client
+        from kubernetes.stream import stream
+
+        # The client's own timeouts begin once it is connected.
+        websocket.setdefaulttimeout(_CONNECT_S)
+        faults: tuple[type[Exception], ...] = (*_transport_errors(), websocket.WebSocketException)
+        try:
+            line = stream(
+                client.CoreV1Api(self._client).connect_get_namespaced_pod_exec,
+                pod,
+                self.namespace,
+                container=container,
+                command=command,
+                stdin=False,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                _preload_content=False,
+            )
+            try:
+                line.run_forever(timeout=timeout_s)
+                if line.is_open():
+                    raise ServiceError(f"took more than {timeout_s:.0f} s", where=f"pod {pod}")
+                output, errors = line.read_channel(1), line.read_channel(2)
+                status = line.returncode
+            finally:
+                # Its own `close` leaves the socket open where the server closed first.
+                line.sock.shutdown()
+        except faults as error:
+            refused = re.search(r"Handshake status (\d+)", str(error))
+            if refused is None:
+                raise explain_transport_error(error, self.where) from error
+            raise self._fault(int(refused.group(1)), str(error).encode(), "Pod", pod) from error
+        if status != 0:
+            said = (errors.strip().splitlines() or ["no reason was given"])[-1]
+            raise ServiceError(f"{command[0]} ended with {status}: {said}", where=f"pod {pod}")
+        return str(output)
 
     def path(self, kind: str, name: str = "") -> str:
         """The URL path of a kind, or of one object, in this namespace."""

@@ -173,6 +173,22 @@ class KubernetesJobs:
             if self.api.delete(kind, job_id)
         ]
 
+    def head_pod(self, job_id: str) -> str:
+        """Name of the running head pod of a job's cluster.
+
+        Raises:
+            InputError: it is gone.
+        """
+        labels = f"app.kubernetes.io/instance={job_id},ray.io/node-type=head"
+        running = [
+            pod
+            for pod in self.api.list_objects("Pod", labels=labels)
+            if pod.get("status", {}).get("phase") == "Running"
+        ]
+        if not running:
+            raise InputError("its head pod is gone", where=job_id, remedy="raise cluster.keep_s")
+        return str(running[-1]["metadata"]["name"])
+
     def _submitter(self, job_id: str) -> str:
         """The newest pod that handed the job to its cluster."""
         labels = f"app.kubernetes.io/instance={job_id},app.kubernetes.io/component=submitter"

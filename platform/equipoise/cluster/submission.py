@@ -10,7 +10,8 @@ from pathlib import Path
 
 from equipoise.cluster.follow import JobDisplay, follow
 from equipoise.cluster.jobs import Job, next_id
-from equipoise.cluster.kubernetes_jobs import KubernetesJobs, job_manifests
+from equipoise.cluster.kubernetes_jobs import KubernetesJobs, job_manifests, run_folder
+from equipoise.cluster.manifests.pods import HEAD
 from equipoise.cluster.names import submission_id
 from equipoise.cluster.payload import RUN_FILE, write_payload
 from equipoise.cluster.price import estimate_sentence
@@ -19,6 +20,7 @@ from equipoise.cluster.results import read_archive, unpack_archive
 from equipoise.config import RunConfig
 from equipoise.errors import InputError, ServiceError
 
+_FETCH_S = 300.0
 # The job's own folder goes with it; the run folder has to outlive it, so that another try resumes.
 _RUNS_ON_HEAD = '"${EQUIPOISE_RUNS:-$HOME/equipoise-runs}"'
 
@@ -105,6 +107,20 @@ def fetch_from_ray(config: RunConfig, jobs: RayJobs, job_id: str, target: Path) 
         said = next((line for line in log.splitlines() if line.startswith("equipoise: ")), job.message)
         raise ServiceError(f"the results cannot be fetched: {said}", where=job_id)
     unpack_archive(read_archive(log), target, {"job": job_id, "from": jobs.where})
+
+
+def fetch_from_kubernetes(config: RunConfig, jobs: KubernetesJobs, job_id: str, target: Path) -> None:
+    """Bring a finished run's records here, out of the head pod, which stays for `cluster.keep_s`.
+
+    Raises:
+        RunFolderError: something that was not fetched stands at `target`.
+        InputError: the head pod is gone, or nothing may be run in it.
+        ServiceError: they did not arrive.
+    """
+    head = jobs.head_pod(job_id)
+    command = ["python", "-m", "equipoise.cluster.results", run_folder(config)]
+    printed = jobs.api.run_in_pod(head, HEAD, command, _FETCH_S)
+    unpack_archive(read_archive(printed), target, {"job": job_id, "from": jobs.where})
 
 
 class _Silent:

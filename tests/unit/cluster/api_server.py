@@ -6,13 +6,16 @@ whether a real one would: `tests/apiserver` asks that.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
+import hashlib
 import json
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -50,6 +53,7 @@ class ApiServer:
         self.break_log_after: list[int] = []
         self.refusals: list[Refusal] = []
         self.requests: list[tuple[str, str]] = []
+        self.run: Callable[[str, list[str]], tuple[int, bytes, bytes]] = lambda pod, command: (0, b"", b"")
         self.connections: list[socket.socket] = []
         self.lock = threading.RLock()
         self.version = 0
@@ -205,7 +209,9 @@ class _Handler(BaseHTTPRequestHandler):
         if rest[0] == "namespaces":
             namespace, rest = rest[1], rest[2:]
         plural, name, sub = [*rest, "", ""][:3]
-        if sub == "log":
+        if sub == "exec":
+            self._exec(name, parse_qs(urlsplit(self.path).query)["command"])
+        elif sub == "log":
             self._stream_log(name, query)
         elif method == "PATCH":
             if namespace not in self.state.namespaces:
@@ -265,6 +271,32 @@ class _Handler(BaseHTTPRequestHandler):
                 break
             time.sleep(0.02)
         self.wfile.write(b"0\r\n\r\n")
+
+    def _exec(self, pod: str, command: list[str]) -> None:
+        """A WebSocket of the v4 channel protocol: the command's own output on channels 1 and 2, 3 its end."""
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.close_connection = True
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        digest = hashlib.sha1(key.encode(), usedforsecurity=False).digest()
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(digest).decode())
+        self.send_header("Sec-WebSocket-Protocol", "v4.channel.k8s.io")
+        self.end_headers()
+        status, output, errors = self.state.run(pod, command)
+        for channel, content in ((1, output), (2, errors)):
+            for start in range(0, len(content), 30_000):
+                self._frame(0x82, bytes([channel]) + content[start : start + 30_000])
+        cause = {"reason": "ExitCode", "message": str(status)}
+        end = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
+        self._frame(0x82, b"\x03" + json.dumps(end if status else {"status": "Success"}).encode())
+        self._frame(0x88, b"\x03\xe8")
+
+    def _frame(self, opcode: int, payload: bytes) -> None:
+        size = len(payload)
+        length = bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2, "big")
+        self.wfile.write(bytes([opcode]) + length + payload)
+        self.wfile.flush()
 
     def _send(
         self, status: int, body: Any, headers: dict[str, str] | None = None, text: str | None = None
