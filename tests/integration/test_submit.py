@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,6 +72,18 @@ class Cluster:
             "--resources",
             json.dumps({"measured_slot": 1}),
         )
+
+    def wait_for_raylets(self, count: int) -> None:
+        """Until so many, the head's among them, have joined."""
+        url = f"{self.address}/api/v0/nodes?limit=100"
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self.token}"})
+        deadline, alive = time.monotonic() + START_S, 0
+        while alive < count:
+            assert time.monotonic() < deadline, f"{alive} of {count} raylets are there"
+            with urllib.request.urlopen(request, timeout=10) as response:
+                nodes = json.load(response)["data"]["result"]["result"]
+            alive = sum(node["state"] == "ALIVE" for node in nodes)
+            time.sleep(0.5)
 
     def kill_raylet(self) -> None:
         """SIGKILL the newest raylet with all its workers, as a node that loses power."""
@@ -149,6 +162,7 @@ def equipoise(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Com
         time.sleep(1)
     for _ in range(2):
         cluster.add_raylet()
+    cluster.wait_for_raylets(3)
     return commands
 
 
@@ -172,27 +186,36 @@ def config(equipoise: Commands, tiny_run: Callable[..., dict[str, Any]]) -> Call
 
 @pytest.fixture(scope="module")
 def story(equipoise: Commands, cluster: Cluster, config: Callable[..., Path]) -> dict[str, Any]:
-    """A run followed to its end; while its teacher trains, one of the two raylets is killed and replaced."""
-    file = config()
-    process = equipoise.start("submit", "-f", str(file), "--on", "ray", "--out", "fetched")
-    assert process.stdout is not None
-    seen, killed = "", False
-    for line in process.stdout:
-        seen += line
-        if not killed and "rows per s" in line:
-            killed = True
-            cluster.kill_raylet()
-            cluster.add_raylet()
-    process.wait(timeout=60)
-    errors = process.stderr.read() if process.stderr is not None else ""
-    return {"file": file, "output": seen, "errors": errors, "status": process.returncode, "killed": killed}
+    """A run followed to its end; while its teacher trains, one of the two raylets is killed and replaced.
+
+    Where only workers died with it, the run goes on; where its own controller did, it ends with status
+    6, and the same command resumes it.
+    """
+    found: dict[str, Any] = {"file": config(), "killed": False, "statuses": [], "output": ""}
+    with (cluster.folder / "submit.log").open("w", encoding="utf-8") as log:
+        while found["statuses"] in ([], [6]):
+            arguments = ("submit", "-f", str(found["file"]), "--on", "ray", "--out", "fetched")
+            with equipoise.start(*arguments) as process:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                for line in process.stdout:
+                    log.write(line)
+                    log.flush()
+                    found["output"] += line
+                    if not found["killed"] and "rows per s" in line:
+                        found["killed"] = True
+                        cluster.kill_raylet()
+                        cluster.add_raylet()
+                found["output"] += process.stderr.read()
+            found["statuses"].append(process.returncode)
+    return found
 
 
 def test_a_run_survives_the_death_of_a_raylet_and_its_results_come_back(
     story: dict[str, Any], equipoise: Commands
 ) -> None:
     assert story["killed"], story["output"]
-    assert story["status"] == 0, story["output"] + story["errors"]
+    assert story["statuses"] in ([0], [6, 0]), story["output"]
     assert "6/6 report" in story["output"]
     fetched = equipoise.folder / "fetched"
     assert {"report.html", "choice.json", "served.json", "fetched.json"} <= {
