@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 import uuid
@@ -32,6 +34,8 @@ class Cluster:
         self.token = uuid.uuid4().hex + uuid.uuid4().hex
         self.port, self.dashboard_port = free_port(), free_port()
         self.address = f"http://127.0.0.1:{self.dashboard_port}"
+        # Ray's sockets lie below it, whose paths may have no more than 107 bytes.
+        self.sockets = tempfile.mkdtemp(prefix="eq-")
         self.raylets: list[subprocess.Popen[bytes]] = []
         self._start(
             "--head",
@@ -39,7 +43,7 @@ class Cluster:
             f"--dashboard-port={self.dashboard_port}",
             "--dashboard-host=127.0.0.1",
             f"--ray-client-server-port={free_port()}",
-            f"--temp-dir={folder / 'ray'}",
+            f"--temp-dir={self.sockets}",
             "--num-cpus=0",
         )
 
@@ -94,6 +98,7 @@ class Cluster:
     def stop(self) -> None:
         while self.raylets:
             self.kill_raylet()
+        shutil.rmtree(self.sockets, ignore_errors=True)
 
     def _start(self, *arguments: str) -> None:
         ports = [f"--{name}={free_port()}" for name in ("metrics-export-port", "dashboard-agent-listen-port")]
@@ -109,8 +114,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    # Ray's sockets lie below it, whose paths may have no more than 107 bytes.
-    found = Cluster(tmp_path_factory.mktemp("c"))
+    found = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
         yield found
     finally:
