@@ -16,6 +16,7 @@ from equipoise.cli import (
     cost,
     deploy,
     doctor,
+    estimate,
     evaluate,
     exporter,
     init,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     run,
+    estimate,
     show,
     choose,
     compare,

@@ -12,6 +12,7 @@ from equipoise.observability import progress
 from equipoise.observability.logging import log_to
 from equipoise.pipeline.choice import bundle_choice, choose, standing_choice
 from equipoise.pipeline.display import Display
+from equipoise.pipeline.estimating import record_actual, store_estimate
 from equipoise.pipeline.preflight import Checked, check_port, check_run
 from equipoise.pipeline.session import Session, open_session
 from equipoise.runs import Candidate, RunFolder
@@ -45,6 +46,10 @@ def run_pipeline(config: RunConfig, run: RunFolder, display: Display) -> None:
     """
     _run_session(config, run, display)
     require_reconciled(reconcile(run), run.location)
+    took = record_actual(run)
+    if took and took["error"] is not None:
+        actual, estimated = took["total"]["actual_s"], took["total"]["estimated_s"]
+        display.note(f"took {actual:.0f} s, estimated {estimated:.0f} s ({took['error']:+.0%})")
 
 
 def _run_session(config: RunConfig, run: RunFolder, display: Display) -> None:
@@ -59,6 +64,13 @@ def _run_session(config: RunConfig, run: RunFolder, display: Display) -> None:
         if _finished(session):
             display.note("this run is finished; nothing to do")
             return
+        expected = store_estimate(run, config, checked)
+        if expected is not None:
+            span = expected.total_s
+            display.note(
+                f"estimated {span.value / 60:.0f} minutes ({span.low / 60:.0f} to {span.high / 60:.0f}), "
+                f"from {expected.runs} earlier run{'' if expected.runs == 1 else 's'} on this hardware"
+            )
         check_port(config.serving.host, config.serving.port, "serving.port")
         try:
             session.ray_metrics_url = ray_runtime.start_ray()["metrics_url"]

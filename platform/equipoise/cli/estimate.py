@@ -1,0 +1,94 @@
+"""`equipoise estimate`: time and dollars of a run before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from equipoise.costs.estimate import Range, RunEstimate
+
+_TITLES = {
+    "teacher": "fine-tune the teacher",
+    "outputs": "cache its outputs",
+    "students": "distil students",
+    "candidates": "export, judge, time candidates",
+    "rest": "start, test, serve, report",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("estimate", epilog="Example: equipoise estimate -f run.yaml --json")(estimate)
+
+
+def estimate(
+    file: Annotated[Path, typer.Option("-f", "--file", help="Run config (YAML).")],
+    out: Annotated[
+        str | None, typer.Option(help="Run folder that is meant; earlier runs beside it are looked at.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a run will take in time and dollars, each with a range, before anything runs.
+
+    From earlier runs of the same kind on the same hardware; where there are none, a few training steps are
+    timed, which takes about a minute.
+    """
+    from equipoise.config import load_config
+    from equipoise.observability.logging import default_log_file, log_to
+    from equipoise.ray_runtime import prepare_environment
+    from equipoise.runs import RunFolder
+
+    log_to(default_log_file())
+    prepare_environment()
+    config = load_config(file)
+    run = RunFolder(out or config.run_folder)
+    from equipoise.pipeline.estimating import estimate as predict
+    from equipoise.pipeline.estimating import time_steps
+    from equipoise.pipeline.preflight import check_run
+    from equipoise.pipeline.seen_runs import find_seen
+
+    checked = check_run(config, run)
+    seen = find_seen(config, run.location)
+    if not seen:
+        typer.echo("no earlier run of this kind on this hardware: timing a few training steps", err=True)
+        seen = [time_steps(config, checked)]
+    found = predict(config, checked, seen)
+    if json:
+        typer.echo(found.model_dump_json(indent=1))
+        return
+    for line in _lines(found):
+        typer.echo(line)
+
+
+def _lines(found: RunEstimate) -> list[str]:
+    size = found.size
+    basis = f"{found.runs} earlier run{'' if found.runs == 1 else 's'}" if found.runs else "timed steps"
+    lines = [
+        f"from {basis} on this hardware ({found.fingerprint}): {size.candidates} candidates, "
+        f"{len(size.student_depths)} distillations"
+    ]
+    lines += [f"  {_TITLES[stage]:<32}{_seconds(span)}" for stage, span in found.seconds.items()]
+    lines += [
+        f"  {'in all':<32}{_seconds(found.total_s)}",
+        f"  {'training':<32}{_usd(found.training_usd)}",
+        f"  {'search':<32}{_usd(found.search_usd)}",
+        f"  {'the node, idle cores included':<32}{_usd(found.node_usd)}",
+    ]
+    return lines
+
+
+def _seconds(span: Range) -> str:
+    return f"{_clock(span.value):>9}   {_clock(span.low)} to {_clock(span.high)}"
+
+
+def _usd(span: Range) -> str:
+    return f"{f'${span.value:,.4f}':>9}   ${span.low:,.4f} to ${span.high:,.4f}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

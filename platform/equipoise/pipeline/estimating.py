@@ -1,0 +1,149 @@
+"""`equipoise estimate`, the estimate that a run stores when it starts, and how it met in the end."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from equipoise import hardware, ray_runtime
+from equipoise.compression.structure import read_layers
+from equipoise.config import RunConfig
+from equipoise.costs.estimate import STAGES, RunEstimate, RunSize, SeenRun, estimate_run
+from equipoise.costs.price_book import core_second_usd, load_prices
+from equipoise.errors import EquipoiseError
+from equipoise.pipeline.preflight import Checked
+from equipoise.pipeline.seen_runs import find_seen, judged_rows, observe, remember, run_kind
+from equipoise.runs import RunFolder
+from equipoise.search.space import Space
+from equipoise.tasks import find_task
+from equipoise.training.deepspeed_config import resolve_workers
+
+_log = logging.getLogger(__name__)
+_TIMED_STEPS = 8
+
+
+def run_size(config: RunConfig, checked: Checked) -> RunSize:
+    """What a checked config asks for; the search is taken to try every structure it has room for."""
+    space = Space(config.search, *read_layers(checked.base), layout=find_task(config.task).layout)
+    candidates = min(config.search.trials, space.size)
+    recipes = space.anchors()[:candidates]
+    depths = {recipe.layers: recipe.depth for recipe in recipes if recipe.distilled}
+    rows, validation = len(checked.data.train), len(checked.data.validation)
+    return RunSize(
+        teacher_rows=rows * config.training.epochs,
+        teacher_depth=space.teacher_depth,
+        output_rows=rows + validation,
+        student_rows=rows * config.distillation.epochs,
+        student_depths=tuple(depths.values()),
+        candidates=candidates,
+        judged_rows=judged_rows(config, validation, rows),
+        workers=resolve_workers(config.training),
+        cores=len(hardware.usable_cores()),
+    )
+
+
+def estimate(config: RunConfig, checked: Checked, seen: list[SeenRun]) -> RunEstimate:
+    """The estimate of a checked config from what was seen; at least one run or record of steps.
+
+    Raises:
+        ConfigError: the training node is not in the price book.
+    """
+    book = load_prices(config.cost)
+    node = config.cost.training_node or config.cost.node
+    return estimate_run(
+        run_size(config, checked),
+        seen,
+        fingerprint=hardware.fingerprint(hardware.describe_hardware()),
+        core_second_usd=core_second_usd(book, node),
+        node_usd_per_hour=book.node(node).usd_per_hour,
+    )
+
+
+def time_steps(config: RunConfig, checked: Checked) -> SeenRun:
+    """Train a few steps of the teacher, on the real path, in a folder that is thrown away.
+
+    Raises:
+        EquipoiseError: training them failed.
+    """
+    from equipoise.training.finetune import encode_examples, finetune_teacher
+
+    size = run_size(config, checked)
+    rows = min(len(checked.data.train), _TIMED_STEPS * config.training.batch_size)
+    few = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})
+    task = find_task(config.task).create(checked.base, checked.data.labels, config.model)
+    examples = encode_examples(task, checked.data.train.inputs[:rows], checked.data.train.labels[:rows])
+    ray_runtime.start_ray()
+    try:
+        with tempfile.TemporaryDirectory(prefix="equipoise-estimate-") as folder:
+            start = time.perf_counter()
+            figures = finetune_teacher(
+                few, checked.base, examples, len(checked.data.labels), Path(folder) / "teacher", Path(folder)
+            )
+            seconds = time.perf_counter() - start
+    finally:
+        ray_runtime.stop_ray()
+    return SeenRun(
+        run="timed steps",
+        kind=run_kind(config),
+        fingerprint=hardware.fingerprint(hardware.describe_hardware()),
+        size=size.model_copy(update={"teacher_rows": float(rows)}),
+        seconds={"teacher": seconds},
+        start_s=(start_s := max(seconds - float(figures["loop_s"]), 0.0)),
+        student_start_s=start_s,
+    )
+
+
+def store_estimate(run: RunFolder, config: RunConfig, checked: Checked) -> RunEstimate | None:
+    """Put `estimate.json` as a run starts, where earlier runs on this hardware tell; None where none does."""
+    if run.has("estimate.json"):
+        return RunEstimate.model_validate(run.read("estimate.json"))
+    seen = [found for found in find_seen(config, run.location) if found.run != run.location]
+    if not seen:
+        return None
+    found = estimate(config, checked, seen)
+    run.put(found.model_dump(mode="json"), "estimate.json")
+    return found
+
+
+def record_actual(run: RunFolder) -> dict[str, Any] | None:
+    """Put `actual.json` as a run ends: what each stage took beside its estimate; remember it for next time.
+
+    Never fails a run that is finished: what cannot be told or kept is logged.
+    """
+    if run.has("actual.json"):
+        found: dict[str, Any] = run.read("actual.json")
+        return found
+    try:
+        seen = observe(run)
+        if seen is None:
+            return None
+        record = _compare(run, seen)
+        run.put(record, "actual.json")
+        remember(seen)
+    except (EquipoiseError, OSError) as error:
+        _log.warning("what the run took is not remembered: %s", error)
+        return None
+    return record
+
+
+def _compare(run: RunFolder, seen: SeenRun) -> dict[str, Any]:
+    held = RunEstimate.model_validate(run.read("estimate.json")) if run.has("estimate.json") else None
+    stages = {
+        stage: {
+            "actual_s": seen.seconds[stage],
+            "estimated_s": held.seconds[stage].value if held else None,
+        }
+        for stage in STAGES
+    }
+    total = {"actual_s": seen.total_s, "estimated_s": held.total_s.value if held else None}
+    return {
+        "fingerprint": seen.fingerprint,
+        "basis": held.basis if held else None,
+        "stages": stages,
+        "total": total,
+        "error": seen.error,
+        "within_range": held.total_s.low <= seen.total_s <= held.total_s.high if held else None,
+    }
