@@ -14,6 +14,7 @@ from equipoise.config.serving import ServingConfig
 from equipoise.costs.capacity import ReplicaCapacity, plan_capacity
 from equipoise.errors import ConfigError
 from equipoise.runs.records import Speed
+from equipoise_serving.replica_ledger import ReplicaLedger
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -82,6 +83,7 @@ def build_app(
     num_cpus: float | None = None,
     usd_per_core_second: float | None = None,
     capacity: ReplicaCapacity | None = None,
+    ledger: ReplicaLedger | None = None,
 ) -> Application:
     """An application of `serving.replicas` replicas of one bundle.
 
@@ -92,6 +94,7 @@ def build_app(
         num_cpus: cores that Ray reserves for each replica; default: those that it is pinned to.
         usd_per_core_second: price of a core, for the dollars that each answer states.
         capacity: the load curve that the replicas are scaled by, where `serving.max_replicas` is set.
+        ledger: where replicas meter themselves; None meters nothing.
 
     Raises:
         ConfigError: replicas are to be scaled, and there is no load curve.
@@ -117,7 +120,7 @@ def build_app(
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )
     application: Application = deploy(serve.ingress()(Replica)).bind(
-        bundle_folder, model_name, serving, usd_per_core_second
+        bundle_folder, model_name, serving, usd_per_core_second, ledger
     )
     return application
 

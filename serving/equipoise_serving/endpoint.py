@@ -20,6 +20,7 @@ from equipoise.errors import ConfigError, ServiceError
 from equipoise_serving.api_keys import read_keys
 from equipoise_serving.app import build_app
 from equipoise_serving.front import start_front
+from equipoise_serving.replica_ledger import ReplicaLedger
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -37,6 +38,7 @@ def deploy(
     num_cpus: float | None = None,
     usd_per_core_second: float | None = None,
     capacity: ReplicaCapacity | None = None,
+    ledger: ReplicaLedger | None = None,
     timeout_s: float = 180,
 ) -> str:
     """Serve a bundle and wait until it answers.
@@ -53,6 +55,7 @@ def deploy(
             update needs as many again.
         usd_per_core_second: price of a core, for the dollars that each answer states.
         capacity: the load curve, where `serving.max_replicas` is set.
+        ledger: where replicas meter themselves; None meters nothing.
         timeout_s: longest wait for every replica to be ready.
 
     Returns:
@@ -76,6 +79,7 @@ def deploy(
         num_cpus=num_cpus,
         usd_per_core_second=usd_per_core_second,
         capacity=capacity,
+        ledger=ledger,
     )
     is_update = _serves(app_name)
     _submit(app, app_name)

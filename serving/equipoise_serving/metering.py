@@ -43,9 +43,12 @@ class Meter:
         self._answered_rows = 0
         self._busy_s = 0.0
         self._flush_is_due = False
+        self.answered = 0
+        """Requests answered with a 2xx."""
 
     def count_request(self, status: int) -> None:
         """One more inference request answered with this HTTP status."""
+        self.answered += status // 100 == 2
         self._counted[status] += 1
         self._plan_flush()
 

@@ -26,6 +26,7 @@ from equipoise_serving.errors import RequestError, bad_request
 from equipoise_serving.gateway import Gateway
 from equipoise_serving.metering import Meter
 from equipoise_serving.node_metrics import NodeMetrics, node_metrics_url
+from equipoise_serving.replica_ledger import ReplicaClock, ReplicaLedger
 
 MAX_WAITING_ROWS = 4096
 """Rows that may wait in a replica; what comes on top is answered 429 at once."""
@@ -42,6 +43,7 @@ class Replica:
         model_name: name in paths, answers and metrics.
         serving: cores, batches, limits, keys, logs.
         usd_per_core_second: price of a core; None where there is none.
+        ledger: where this replica meters itself; None meters nothing.
 
     Raises:
         BundleError: the bundle or its model cannot be loaded.
@@ -54,6 +56,7 @@ class Replica:
         model_name: str,
         serving: ServingConfig,
         usd_per_core_second: float | None = None,
+        ledger: ReplicaLedger | None = None,
     ) -> None:
         bundle = open_bundle(fetch_bundle(bundle_folder))
         manifest = bundle.manifest
@@ -69,6 +72,11 @@ class Replica:
         self._predictor = Predictor(task, engine)
         self._meter = Meter(model_name)
         self._arrivals = ArrivalRate(time.monotonic())
+        self._clock = (
+            ReplicaClock(ledger, model_name, serving.cores_per_replica, lambda: self._meter.answered)
+            if ledger
+            else None
+        )
         self._batcher = Batcher(
             self._run_batch,
             partial(count_text_tokens, max_tokens=int(manifest.task.get("max_length", 512)))
@@ -111,6 +119,12 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> Gateway:
         return self._gateway
+
+    def __del__(self) -> None:
+        """Put the last line of the ledger; Serve calls this when it stops a replica in order."""
+        clock = getattr(self, "_clock", None)
+        if clock is not None:
+            clock.stop()
 
     async def predict(self, texts: list[str]) -> Answered:
         """One answer a text, in order, each text in whichever batch it fits in.

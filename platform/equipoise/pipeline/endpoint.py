@@ -11,13 +11,16 @@ from pathlib import Path
 
 from equipoise import ray_runtime
 from equipoise.bundle import Bundle
+from equipoise.config import RunConfig, validate_config
 from equipoise.config.cost import CostConfig
 from equipoise.config.serving import ServingConfig
 from equipoise.costs.price_book import core_second_usd, load_prices
 from equipoise.errors import InterruptedRunError, ServiceError
 from equipoise.exporter.client import read_metric
+from equipoise.pipeline.metered_node import metered_node
 from equipoise.pipeline.preflight import check_port
 from equipoise.runs import RunFolder
+from equipoise_serving.replica_ledger import ReplicaLedger
 
 _START_S = 30.0
 _CURL = (
@@ -29,25 +32,44 @@ _CURL = (
 def keep_serving(
     bundle: Bundle, config: ServingConfig, run: Path | None, tell: Callable[[str], None]
 ) -> None:
-    """Serve until interrupted; with a run folder, its dollars are exported too."""
+    """Serve until interrupted; with a run folder, the node and its replicas are metered and exported too."""
+    if run is None:
+        _serve(bundle, config, None, None, tell)
+        return
+    folder = RunFolder(run)
+    run_config = validate_config(RunConfig, folder.read("config.json"), where=folder.path("config.json"))
+    ledger = ReplicaLedger(folder.location, run_config, run_config.cost.node)
+    with metered_node(folder, run_config, ledger.node, "serving"):
+        _serve(bundle, config, run, ledger, tell)
+
+
+def _serve(
+    bundle: Bundle,
+    config: ServingConfig,
+    run: Path | None,
+    ledger: ReplicaLedger | None,
+    tell: Callable[[str], None],
+) -> None:
     started = ray_runtime.start_ray()
     try:
         from equipoise_serving.app import measured_capacity
-        from equipoise_serving.endpoint import deploy
+        from equipoise_serving.endpoint import deploy, undeploy
 
         name = bundle.manifest.name
-        cost = _cost_config(run)
+        cost = ledger.config.cost if ledger else CostConfig()
         url = deploy(
             bundle.folder,
             config,
             model_name=name,
             usd_per_core_second=core_second_usd(load_prices(cost), cost.node),
             capacity=measured_capacity(bundle.manifest.candidate, cost),
+            ledger=ledger,
         )
         tell(f"serving {name} ({bundle.manifest.engine} {bundle.manifest.precision}) at {url}")
         tell(_CURL.format(url=url))
         tell(f"Ray's metrics: {started['metrics_url']}")
         with contextlib.ExitStack() as stack:
+            stack.callback(undeploy)  # In order, so that each replica puts its last line.
             if run is not None:
                 log = run / "logs" / "exporter.log"
                 page = stack.enter_context(
@@ -61,12 +83,6 @@ def keep_serving(
         raise InterruptedRunError("stopped", where=bundle.manifest.name) from None
     finally:
         ray_runtime.stop_ray()
-
-
-def _cost_config(run: Path | None) -> CostConfig:
-    """The run's prices, or the shipped ones for a bundle alone."""
-    held = RunFolder(run).read("config.json")["cost"] if run else {}
-    return CostConfig(**held)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from equipoise.tasks import Answers
 from equipoise.training.teacher_outputs import teacher_answers
 from equipoise_serving.endpoint import deploy, undeploy
 from equipoise_serving.load_client import Replay, replay
+from equipoise_serving.replica_ledger import ReplicaLedger
 
 _METRICS_WAIT_S = 30.0
 _LISTED = 50
@@ -130,24 +131,24 @@ def _serve(
     """Deploy, replay, read the dollars back, take down."""
     config = session.config.serving
     title = f"serving {model} ({bundle.manifest.engine} {bundle.manifest.precision})"
-    with session.ledger.meter("serving", cores=config.replicas, detail=title):
-        progress.tell(f"deploying {model}", 0, 1, force=True)
-        url = deploy(bundle.folder, config, model_name=model)
-        try:
-            found = replay(
-                url,
-                texts,
-                connections=config.client_connections,
-                timeout_s=config.timeout_s,
-                on_progress=lambda done: progress.tell(title, done, len(texts)),
+    progress.tell(f"deploying {model}", 0, 1, force=True)
+    ledger = ReplicaLedger(session.run.location, session.config, session.ledger.node)
+    url = deploy(bundle.folder, config, model_name=model, ledger=ledger)
+    try:
+        found = replay(
+            url,
+            texts,
+            connections=config.client_connections,
+            timeout_s=config.timeout_s,
+            on_progress=lambda done: progress.tell(title, done, len(texts)),
+        )
+        if found.failures:
+            raise ServiceError(
+                f"{found.failures} of {len(texts)} requests failed", where=url, remedy="see the log"
             )
-            if found.failures:
-                raise ServiceError(
-                    f"{found.failures} of {len(texts)} requests failed", where=url, remedy="see the log"
-                )
-            usd = _read_usd(metrics_url, model, len(texts))
-        finally:
-            undeploy()
+        usd = _read_usd(metrics_url, model, len(texts))
+    finally:
+        undeploy()
     return found, {
         "model": model,
         "rows": len(texts),

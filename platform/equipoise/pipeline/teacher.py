@@ -6,6 +6,7 @@ import shutil
 import time
 from typing import Any
 
+from equipoise import hardware
 from equipoise.measurement.quality import find_truth
 from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.session import Session
@@ -13,7 +14,7 @@ from equipoise.search.context import TrialContext
 from equipoise.tasks import Answers, Task, find_task
 from equipoise.training.deepspeed_config import resolve_precision, resolve_workers
 from equipoise.training.finetune import encode_examples, finetune_teacher
-from equipoise.training.teacher_outputs import teacher_answers
+from equipoise.training.teacher_outputs import TaskUse, teacher_answers
 
 
 def train_teacher(session: Session, checked: Checked) -> TrialContext:
@@ -30,10 +31,18 @@ def train_teacher(session: Session, checked: Checked) -> TrialContext:
             f"{resolve_precision(config.training)}, ZeRO stage {config.training.zero_stage}"
         )
         start = time.perf_counter()
-        with session.ledger.meter("training", cores=workers, detail="fine-tune the teacher"):
+        with session.ledger.meter(
+            "training",
+            cores=workers,
+            gpus=workers if hardware.describe_hardware()["gpus"] else 0,
+            detail="fine-tune the teacher",
+            resource_type="worker",
+            resource_id="teacher/",
+        ) as block:
             figures = finetune_teacher(
                 config, base, examples, len(data.labels), folder, session.root / ".scratch"
             )
+            block.worker_cpu_s = figures["worker_cpu_s"]
         task.save(folder)
         trained: dict[str, Any] = {
             **figures,
@@ -61,5 +70,20 @@ def train_teacher(session: Session, checked: Checked) -> TrialContext:
 
 def _outputs(session: Session, task: Task, inputs: list[Any], precision: str) -> Answers:
     folder = session.root / "teacher"
-    with session.ledger.meter("training", cores=session.cores, detail="teacher outputs"):
-        return teacher_answers(folder, task, inputs, folder / "outputs", precision)
+    with session.ledger.meter("training", cores=session.cores, detail="teacher outputs") as block:
+
+        def bill(use: TaskUse) -> None:
+            block.parts.append(
+                session.ledger.usage(
+                    "training",
+                    use.start,
+                    use.stop,
+                    cores=1,
+                    used_core_seconds=use.cpu_s,
+                    detail=f"teacher outputs, {precision}",
+                    resource_type="task",
+                    resource_id=f"teacher/outputs/{len(block.parts)}",
+                )
+            )
+
+        return teacher_answers(folder, task, inputs, folder / "outputs", precision, on_task=bill)

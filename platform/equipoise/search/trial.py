@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +43,27 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
     with LedgerWriter(run, context.config, writer=f"trial-{name}") as ledger:
         source, trained_s = _structure(context, recipe, ledger)
         target = context.root / "models" / name
-        with ledger.meter("search", cores=cores, detail=f"export and judge {recipe.label}"):
+        with ledger.meter(
+            "search", cores=cores, detail=f"export and judge {recipe.label}", resource_id=f"{name}/judge"
+        ) as block:
             # DEFAULT: outside the trial's placement group, which holds no CPUs.
-            judge = ray.remote(num_cpus=cores, max_retries=1, scheduling_strategy="DEFAULT")(build_and_judge)
-            judged = ray.get(judge.remote(reference, recipe, str(source), str(target)))
-        with ledger.meter("search", cores=cores, detail=f"time {recipe.label}"):
+            judge = ray.remote(num_cpus=cores, max_retries=1, scheduling_strategy="DEFAULT")(_with_cpu)
+            judged, block.used_core_seconds = ray.get(
+                judge.remote(build_and_judge, reference, recipe, str(source), str(target))
+            )
+        with ledger.meter(
+            "search", cores=cores, detail=f"time {recipe.label}", resource_id=f"{name}/time"
+        ) as block:
             start = time.perf_counter()
             timed = ray.remote(
                 num_cpus=cores,
                 resources={MEASURED_SLOT: 1},
                 max_retries=1,
                 scheduling_strategy="DEFAULT",
-            )(time_candidate)
-            speed = ray.get(timed.remote(reference, recipe, str(target)))
+            )(_with_cpu)
+            speed, block.used_core_seconds = ray.get(
+                timed.remote(time_candidate, reference, recipe, str(target))
+            )
             judged["seconds"]["speed"] = time.perf_counter() - start
     reason = rejection(judged["agreement"], recipe, context)
     machine = hardware.describe_hardware()
@@ -113,19 +122,38 @@ def _structure(context: TrialContext, recipe: Recipe, ledger: LedgerWriter) -> t
     key = structure_key(recipe.layers)
     folder = context.root / "students" / key
     if not run.has("students", key, "trained.json"):
-        examples = encode_examples(
-            context.load_task(), context.data.train.inputs, context.data.train.labels, context.train_logits
-        )
+        with ledger.meter(
+            "search", cores=0, detail="encode", resource_type="trial", resource_id=key
+        ) as block:
+            train = context.data.train
+            examples, block.used_core_seconds = _with_cpu(
+                encode_examples, context.load_task(), train.inputs, train.labels, context.train_logits
+            )
         shutil.rmtree(folder, ignore_errors=True)
         workers = resolve_workers(context.config.training)
         start = time.perf_counter()
-        with ledger.meter("search", cores=workers, detail=f"distill {recipe.structure}"):
+        with ledger.meter(
+            "search",
+            cores=workers,
+            gpus=workers if hardware.describe_hardware()["gpus"] else 0,
+            detail=f"distill {recipe.structure}",
+            resource_type="worker",
+            resource_id=f"{key}/",
+        ) as block:
             figures = distill_student(
                 context.config, context.teacher, recipe.layers, examples, folder, context.root / ".scratch"
             )
+            block.worker_cpu_s = figures["worker_cpu_s"]
         trained = {**figures, "seconds": time.perf_counter() - start, "workers": workers}
         run.put(trained, "students", key, "trained.json")
     return folder, float(run.read("students", key, "trained.json")["seconds"])
+
+
+def _with_cpu(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """What a function returns, and the CPU seconds that this process spent on it."""
+    begun = time.process_time()
+    found = function(*arguments)
+    return found, time.process_time() - begun
 
 
 def _count_parameters(folder: Path) -> int:

@@ -72,14 +72,14 @@ class TrainingJob:
     soft_share: float = 0.0
 
 
-def train_worker(config: dict[str, Any]) -> dict[str, float]:
+def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     """Train one model; rank 0 reports its weights in fp32 as the checkpoint.
 
     Args:
         config: `job` (a TrainingJob) and `examples` (an object reference to Examples).
 
     Returns:
-        Mean loss of the last steps, and rows a second over all workers.
+        Mean loss of the last steps, rows a second over all workers, and CPU seconds of each worker.
     """
     import deepspeed
     import ray
@@ -88,6 +88,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, float]:
 
     from equipoise.training.initialization import freeze_embeddings, load_initial_model
 
+    cpu_begun = time.process_time()
     job: TrainingJob = config["job"]
     examples: Examples = ray.get(config["examples"])
     context = ray.train.get_context()
@@ -135,9 +136,21 @@ def train_worker(config: dict[str, Any]) -> dict[str, float]:
                 progress.tell(job.title, step, job.total_steps, loss=value, rows_per_s=pace)
         epoch += 1
     elapsed = time.perf_counter() - started
-    figures = {"loss": float(np.mean(losses[-10:])), "rows_per_s": rows_seen / elapsed, "loop_s": elapsed}
+    figures: dict[str, Any] = {
+        "loss": float(np.mean(losses[-10:])),
+        "rows_per_s": rows_seen / elapsed,
+        "loop_s": elapsed,
+        "worker_cpu_s": _gather(torch, time.process_time() - cpu_begun, workers),
+    }
     _report_weights(engine, original, figures, rank)
     return figures
+
+
+def _gather(torch: Any, value: float, workers: int) -> list[float]:
+    """A figure of every rank, in order of rank."""
+    found = [0.0] * workers
+    torch.distributed.all_gather_object(found, value)
+    return found
 
 
 def _loss(torch: Any, engine: Any, examples: Examples, rows: NDArray[np.int64], job: TrainingJob) -> Any:
@@ -170,7 +183,7 @@ def _loss(torch: Any, engine: Any, examples: Examples, rows: NDArray[np.int64], 
     return job.soft_share * job.temperature**2 * soft + (1 - job.soft_share) * hard
 
 
-def _report_weights(engine: Any, original: dict[str, Any], figures: dict[str, float], rank: int) -> None:
+def _report_weights(engine: Any, original: dict[str, Any], figures: dict[str, Any], rank: int) -> None:
     """Gather the fp32 master weights (collective under ZeRO) and report them from rank 0."""
     import ray.train
     from deepspeed.utils import safe_get_full_fp32_param

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from equipoise import storage
+from equipoise.costs import ledger_clock
 from equipoise.data.layout import row_key
 from equipoise.engines import Predictor, open_engine
 from equipoise.observability import progress
@@ -21,6 +23,14 @@ _CHUNK_ROWS = 128
 _CHUNK_TOKENS = 8192
 
 
+class TaskUse(NamedTuple):
+    """What a Ray task took: seconds since the epoch by the ledger's clock, and CPU seconds."""
+
+    start: float
+    stop: float
+    cpu_s: float
+
+
 def teacher_answers(
     teacher: Path,
     task: Task,
@@ -28,12 +38,14 @@ def teacher_answers(
     cache: Path,
     precision: str = "fp32",
     top: int | None = None,
+    on_task: Callable[[TaskUse], None] | None = None,
 ) -> Answers:
     """Answers at each place of the rows; read from the cache where the same were computed before.
 
     Args:
         top: of a language model, the likeliest tokens that are kept at each place, for students to learn
             from; None keeps what measurement needs.
+        on_task: told of each Ray task that ran, on one core each.
     """
     import ray
 
@@ -57,7 +69,10 @@ def teacher_answers(
     while pending:
         ready, _ = ray.wait(list(pending), num_returns=1)
         rows = pending.pop(ready[0])
-        parts.append((rows, ray.get(ready[0])))
+        found, use = ray.get(ready[0])
+        parts.append((rows, found))
+        if on_task is not None:
+            on_task(use)
         done += len(rows)
         progress.tell("teacher outputs", done, len(inputs))
     answers = join_answers(parts)
@@ -81,12 +96,15 @@ def read_answers(file: Path) -> Answers:
 
 def _answers_of(
     teacher: str, description: dict[str, Any], precision: str, inputs: list[Any], top: int | None
-) -> Answers:
+) -> tuple[Answers, TaskUse]:
     from equipoise.tasks import find_task
 
+    start, cpu_begun = ledger_clock.now(), time.process_time()
     task = find_task(description["name"]).load(Path(teacher), description)
     predictor = Predictor(task, open_engine("torch", Path(teacher), precision, threads=1))
     if top is None:
-        return predictor.answers(inputs)
-    reader: Any = task
-    return predictor.collect(inputs, lambda outputs, arrays: reader.read_top(outputs, arrays, top))
+        answers = predictor.answers(inputs)
+    else:
+        reader: Any = task
+        answers = predictor.collect(inputs, lambda outputs, arrays: reader.read_top(outputs, arrays, top))
+    return answers, TaskUse(start, ledger_clock.now(), time.process_time() - cpu_begun)

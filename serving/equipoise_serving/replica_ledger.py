@@ -1,0 +1,91 @@
+"""A replica's own lines in the ledger: what it reserved, used and answered, every 20 seconds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from equipoise.config.run import RunConfig
+from equipoise.costs.ledger import LedgerWriter
+from equipoise.errors import EquipoiseError
+from equipoise.runs import RunFolder
+
+HEARTBEAT_S = 20.0
+
+_log = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True)
+class ReplicaLedger:
+    """Where replicas meter themselves, and at whose prices."""
+
+    run_location: str
+    config: RunConfig
+    node: str
+    """Node type of the price book that the replicas run on."""
+
+
+class ReplicaClock:
+    """Puts a line every 20 seconds and a last one when stopped; a killed replica loses no more than that.
+
+    Args:
+        ledger: where to.
+        model_name: names the replica's model.
+        cores: cores that Ray reserves for it.
+        count_answered: requests answered so far.
+    """
+
+    def __init__(
+        self, ledger: ReplicaLedger, model_name: str, cores: float, count_answered: Callable[[], int]
+    ) -> None:
+        self._writer = LedgerWriter(
+            RunFolder(ledger.run_location), ledger.config, "replica", node=ledger.node
+        )
+        self._model_name, self._cores = model_name, cores
+        self._memory_gib = ledger.config.cost.replica_memory_gib
+        self._count_answered = count_answered
+        self._since, self._cpu_s, self._answered = self._writer.clock(), time.process_time(), 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="replica-clock", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Put the last line, once."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._thread.join(timeout=10)
+        self._add()
+        try:
+            self._writer.close()
+        except EquipoiseError as error:
+            _log.warning("the last line of the ledger is lost: %s", error)
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(HEARTBEAT_S):
+            self._add()
+            try:
+                self._writer.flush()
+            except EquipoiseError as error:
+                _log.warning("%s; the lines wait for the next flush", error)
+
+    def _add(self) -> None:
+        now, cpu_s, answered = self._writer.clock(), time.process_time(), self._count_answered()
+        self._writer.add(
+            self._writer.usage(
+                "serving",
+                self._since,
+                now,
+                cores=self._cores,
+                memory_gib=self._memory_gib,
+                used_core_seconds=cpu_s - self._cpu_s,
+                detail=self._model_name,
+                resource_type="replica",
+                resource_id=self._writer.name,
+                requests=answered - self._answered,
+            )
+        )
+        self._since, self._cpu_s, self._answered = now, cpu_s, answered
