@@ -184,6 +184,12 @@ def test_the_ledger_has_the_nodes_time_and_what_was_done_in_it(finished: Finishe
     begun, ended = min(line.period_start for line in nodes), max(line.period_end for line in nodes)
     ran = [line for line in usage if line.unit == "core-seconds"]
     assert all(begun <= line.period_start <= line.period_end <= ended for line in ran)
+    by_type = {kind: [line for line in ran if line.resource_type == kind] for kind in ("worker", "replica")}
+    # Two workers for the teacher, and two for the only student.
+    assert len(by_type["worker"]) == 4
+    assert all(line.used and line.used <= line.quantity for line in by_type["worker"])
+    answered = {line.detail: line.requests for line in by_type["replica"] if line.requests > 1}
+    assert answered == {"tiny": 60, "tiny-teacher": 20}
     timed = [line.detail for line in usage if line.detail.startswith("time ")]
     assert sorted(timed) == sorted(
         f"time {candidate.recipe.label}" for candidate in finished.run.candidates()
@@ -203,9 +209,18 @@ def test_the_bundle_opens_and_answers_by_itself(finished: Finished, intent_test_
 def test_a_finished_run_does_nothing_again(finished: Finished) -> None:
     assert finished.again.returncode == 0, finished.again.stderr
     assert "nothing to do" in finished.again.stderr
-    # All but the clock of the node, which ran for the second look too.
+    # All but the clock of the node, which ran for the second look too, and what is kept meanwhile.
     first, again = finished.summary, json.loads(finished.again.stdout)
-    assert again.pop("elapsed_s") >= first.pop("elapsed_s")
+    for grown in ("elapsed_s", "ledger_usd"):
+        assert again.pop(grown) >= first.pop(grown)
+    assert again.pop("ledger")["reconciles"]
+    assert first.pop("ledger")["reconciles"]
+    for grouping, grown in (
+        ("ledger_usd_by_component", {"pipeline", "storage"}),
+        ("ledger_usd_by_class", {"idle", "workload"}),
+    ):
+        was, now = first.pop(grouping), again.pop(grouping)
+        assert {key for key in now if now[key] != was[key]} <= grown
     assert again == first
     before, after = finished.files, finished.files_again
     assert {name: content for name, (_, content) in before.items()} == {
