@@ -145,16 +145,38 @@ def read_parquet(
                     value=size,
                     remedy=f"keep it under {max_bytes:,} bytes",
                 )
+            names = _class_names(file.schema_arrow.metadata, label_column)
             number = 0
             for batch in file.iter_batches(columns=list(dict.fromkeys([text_column, label_column]))):
                 texts, labels = batch.column(text_column), batch.column(label_column)
                 for text, label in zip(texts.to_pylist(), labels.to_pylist(), strict=True):
                     number += 1
-                    yield f"{name} row {number}", text, label
+                    yield f"{name} row {number}", text, _name_of(label, names)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
         raise DataError(
             f"is not a readable Parquet file: {error}", where=name, remedy="write it again"
         ) from error
+
+
+def _class_names(metadata: dict[bytes, bytes] | None, column: str) -> list[str] | None:
+    """Names of a column's classes, where the data sets library wrote the file and numbered them."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        feature = features[column]
+        inner = feature.get("feature", feature)
+        names: list[str] = inner["names"]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return names
+
+
+def _name_of(label: object, names: list[str] | None) -> object:
+    if names is None:
+        return label
+    if isinstance(label, list):
+        return [_name_of(part, names) for part in label]
+    # -1 stands for "not labelled" there.
+    return names[label] if isinstance(label, int) and 0 <= label < len(names) else None
 
 
 def find_column(found: Sequence[str], column: str, where: str, key: str) -> int:

@@ -9,8 +9,9 @@ from pyarrow import fs as pafs
 
 from equipoise import storage
 from equipoise.data.conll import read_conll
+from equipoise.data.hub import HUB_SCHEME, find_hub_files
 from equipoise.data.idx import is_idx_images, read_idx
-from equipoise.data.image_folder import read_image_folder
+from equipoise.data.image_folder import decode_image, read_image_folder
 from equipoise.data.layout import Layout
 from equipoise.data.readers import OnFault, RawRow, read_csv, read_jsonl, read_parquet
 from equipoise.data.rows import RowCollector, Rows
@@ -103,6 +104,8 @@ def open_rows(
     """
     if location.startswith(SAMPLE_SCHEME):
         return read_sample(location, layout)
+    if location.startswith(HUB_SCHEME):
+        return _read_hub(location, text_column, label_column, layout, label_key)
     system, path = storage.open_location(location)
     if layout == "image":
         return _read_images(system, path, location)
@@ -115,6 +118,22 @@ def open_rows(
     if extension == ".parquet":
         return read_parquet(system, path, location, text_column, label_column, MAX_FILE_BYTES, label_key)
     return read_jsonl(system, path, location, text_column, label_column, label_key, on_fault)
+
+
+def _read_hub(
+    location: str, text_column: str, label_column: str, layout: Layout, label_key: str
+) -> Iterator[RawRow]:
+    local = pafs.LocalFileSystem()
+    for number, file in enumerate(find_hub_files(location)):
+        name = f"{location} part {number}"
+        for where, value, label in read_parquet(
+            local, str(file), name, text_column, label_column, MAX_FILE_BYTES, label_key
+        ):
+            # The hub keeps images as files, each in a cell.
+            if layout == "image" and isinstance(value, dict):
+                yield where, decode_image(value.get("bytes") or b"", where, _MAX_SIDE), label
+            else:
+                yield where, value, label
 
 
 def _read_images(system: pafs.FileSystem, path: str, location: str) -> Iterator[RawRow]:
