@@ -187,7 +187,10 @@ def test_rows_beyond_what_may_wait_are_answered_at_once(base_url: str) -> None:
 
 
 def test_replay_keeps_order_and_meters_every_request(
-    base_url: str, bundles: dict[str, Bundle], ray_metrics_url: str, tmp_path: Path
+    base_url: str,
+    bundles: dict[str, Bundle],
+    ray_metrics_url: str,
+    tmp_path: Path,
 ) -> None:
     ok = {"model": "tiny", "status": "200"}
 
@@ -212,6 +215,10 @@ def test_replay_keeps_order_and_meters_every_request(
     busy = read_metric(ray_metrics_url, "ray_equipoise_busy_seconds_total", {"model": "tiny"})
     assert busy is not None
     assert busy > 0
+    # And the endpoint's own page, under the exporter's names.
+    page = f"{base_url}/metrics"
+    assert read_metric(page, "equipoise_requests_total", ok) == before + len(TEXTS)
+    assert (read_metric(page, "equipoise_rows_total", {"model": "tiny"}) or 0) >= len(TEXTS)
     exporter = start_exporter(str(tmp_path), ray_metrics_url=ray_metrics_url, port=0)
     assert read_metric(exporter.url, "equipoise_requests_total", ok) == before + len(TEXTS)
     assert read_metric(exporter.url, "equipoise_exporter_up", {"source": "ray"}) == 1

@@ -29,6 +29,9 @@ def serve(
     api_keys: Annotated[
         Path | None, typer.Option(help="File of API keys; needed where the host is not loopback.")
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Serve a new bundle that takes the old one's place on the disk.")
+    ] = False,
     access_log: Annotated[
         Path | None, typer.Option(help="Folder for access logs; default: none are kept.")
     ] = None,
@@ -37,6 +40,7 @@ def serve(
     from equipoise.bundle import locate_bundle, open_bundle
 
     bundle = open_bundle(locate_bundle(location))
+    from equipoise.config import validate_config
     from equipoise.config.serving import ServingConfig
     from equipoise.observability.logging import default_log_file, log_to
     from equipoise.pipeline.endpoint import keep_serving
@@ -52,5 +56,6 @@ def serve(
         "api_keys": str(api_keys) if api_keys else None,
         "access_log": str(access_log) if access_log else None,
     }
-    config = ServingConfig(**held | {key: value for key, value in given.items() if value is not None})
-    keep_serving(bundle, config, run, typer.echo)
+    values = held | {key: value for key, value in given.items() if value is not None}
+    config = validate_config(ServingConfig, values, where=str(location))
+    keep_serving(bundle, config, run, typer.echo, follow=follow)

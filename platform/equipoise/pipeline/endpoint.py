@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 import time
@@ -10,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from equipoise import ray_runtime
-from equipoise.bundle import Bundle
+from equipoise.bundle import MANIFEST, Bundle, open_bundle
 from equipoise.config import RunConfig, validate_config
 from equipoise.config.cost import CostConfig
 from equipoise.config.serving import ServingConfig
 from equipoise.costs.price_book import core_second_usd, load_prices
-from equipoise.errors import InterruptedRunError, ServiceError
+from equipoise.errors import EquipoiseError, InterruptedRunError, ServiceError
 from equipoise.exporter.client import read_metric
 from equipoise.pipeline.metered_node import metered_node
 from equipoise.pipeline.preflight import check_port
@@ -23,6 +24,8 @@ from equipoise.runs import RunFolder
 from equipoise_serving.replica_ledger import ReplicaLedger
 
 _START_S = 30.0
+_LOOK_S = 2.0
+"""Between two looks at the bundle's folder."""
 _CURL = (
     "try: curl -s {url}/v1/predict -H 'content-type: application/json' "
     '-d \'{{"inputs": "a text to classify"}}\''
@@ -30,17 +33,30 @@ _CURL = (
 
 
 def keep_serving(
-    bundle: Bundle, config: ServingConfig, run: Path | None, tell: Callable[[str], None]
+    bundle: Bundle,
+    config: ServingConfig,
+    run: Path | None,
+    tell: Callable[[str], None],
+    *,
+    follow: bool = False,
 ) -> None:
-    """Serve until interrupted; with a run folder, the node and its replicas are metered and exported too."""
+    """Serve until interrupted; with a run folder, the node and its replicas are metered and exported too.
+
+    Args:
+        bundle: what is served.
+        config: where, and by how many replicas.
+        run: the run folder that the bundle is of; None for a bundle alone.
+        tell: takes what a person is told.
+        follow: whether a bundle that takes this one's place on the disk is served in its stead.
+    """
     if run is None:
-        _serve(bundle, config, None, None, tell)
+        _serve(bundle, config, None, None, tell, follow)
         return
     folder = RunFolder(run)
     run_config = validate_config(RunConfig, folder.read("config.json"), where=folder.path("config.json"))
     ledger = ReplicaLedger(folder.location, run_config, run_config.cost.node)
     with metered_node(folder, run_config, ledger.node, "serving"):
-        _serve(bundle, config, run, ledger, tell)
+        _serve(bundle, config, run, ledger, tell, follow)
 
 
 def _serve(
@@ -49,6 +65,7 @@ def _serve(
     run: Path | None,
     ledger: ReplicaLedger | None,
     tell: Callable[[str], None],
+    follow: bool,
 ) -> None:
     started = ray_runtime.start_ray()
     try:
@@ -57,16 +74,23 @@ def _serve(
 
         name = bundle.manifest.name
         cost = ledger.config.cost if ledger else CostConfig()
-        url = deploy(
-            bundle.folder,
-            config,
-            model_name=name,
-            usd_per_core_second=core_second_usd(load_prices(cost), cost.node),
-            capacity=measured_capacity(bundle.manifest.candidate, cost),
-            ledger=ledger,
-        )
+
+        def serve(found: Bundle) -> str:
+            return deploy(
+                found.folder,
+                config,
+                model_name=name,
+                # Half, so that a new version finds room beside the old one.
+                num_cpus=config.cores_per_replica / 2,
+                usd_per_core_second=core_second_usd(load_prices(cost), cost.node),
+                capacity=measured_capacity(found.manifest.candidate, cost),
+                ledger=ledger,
+            )
+
+        url = serve(bundle)
         tell(f"serving {name} ({bundle.manifest.engine} {bundle.manifest.precision}) at {url}")
         tell(_CURL.format(url=url))
+        tell(f"a page to try it: {url}/")
         tell(f"Ray's metrics: {started['metrics_url']}")
         with contextlib.ExitStack() as stack:
             stack.callback(undeploy)  # In order, so that each replica puts its last line.
@@ -77,12 +101,38 @@ def _serve(
                 )
                 tell(f"cost metrics: {page}")
             tell("Ctrl-C stops it")
-            while True:
-                time.sleep(3600)
+            _wait(bundle, serve if follow else None, tell)
     except KeyboardInterrupt:
         raise InterruptedRunError("stopped", where=bundle.manifest.name) from None
     finally:
         ray_runtime.stop_ray()
+
+
+def _wait(bundle: Bundle, serve: Callable[[Bundle], str] | None, tell: Callable[[str], None]) -> None:
+    """Wait for ever; with `serve`, give it each new bundle that stands in the first one's place."""
+    digest = bundle.manifest.digest
+    while True:
+        time.sleep(_LOOK_S)
+        if serve is None or _digest_of(bundle.folder) in (None, digest):
+            continue
+        try:
+            found = open_bundle(bundle.folder)
+            serve(found)
+        except EquipoiseError as error:
+            # Told once; what is served stays, and the next change is looked at again.
+            digest = _digest_of(bundle.folder) or digest
+            tell(f"the new bundle is not served: {error}")
+            continue
+        digest = found.manifest.digest
+        tell(f"now serving {found.manifest.engine} {found.manifest.precision}, digest {digest[:12]}")
+
+
+def _digest_of(folder: Path) -> str | None:
+    """The digest that a bundle states; None where there is none to read at the moment."""
+    try:
+        return str(json.loads((folder / MANIFEST).read_bytes())["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextlib.contextmanager

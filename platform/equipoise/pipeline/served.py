@@ -129,7 +129,9 @@ def _serve(
     session: Session, bundle: Bundle, model: str, texts: list[str], metrics_url: str
 ) -> tuple[Replay, dict[str, Any]]:
     """Deploy, replay, read the dollars back, take down."""
-    config = session.config.serving
+    # The test stage is between this process and the endpoint: nobody else gets in, and nothing scales.
+    private = {"host": "127.0.0.1", "api_keys": None, "access_log": None, "max_replicas": None}
+    config = session.config.serving.model_copy(update=private)
     title = f"serving {model} ({bundle.manifest.engine} {bundle.manifest.precision})"
     progress.tell(f"deploying {model}", 0, 1, force=True)
     ledger = ReplicaLedger(session.run.location, session.config, session.ledger.node)
