@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export TORCH_EXTENSIONS_DIR := $(abspath $(VENV))/torch_extensions
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-all check bench lock chart-schema clean
+.PHONY: help install demo test test-all check bench lock prices chart-schema clean
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lock: install ## Resolve every dependency anew and pin it in constraints.txt
 
 chart-schema: install ## Write charts/equipoise/values.schema.json anew, from its source and the run config
 	$(BIN)/python charts/generate_schema.py
+
+prices: install ## Print node prices out of CATALOG, a checkout of skypilot-catalog, for costs/prices.yaml
+	$(BIN)/python -m equipoise.costs.catalog $(CATALOG)
 
 clean: ## Remove the environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -239,4 +239,6 @@ def test_the_example_price_book_can_be_laid_over_the_shipped_one(tmp_path: Path)
     own.write_text(re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)[0], encoding="utf-8")
     book = load_prices(CostConfig(prices=str(own)))
     assert book.node("mine/big-box").source == str(own)
+    bought = re.findall(r"= \$([\d.]+) an hour", text)
+    assert [f"{book.node('mine/gpu-box').usd_per_hour:.2f}"] == bought
     assert "aws/c7a.xlarge" in book.nodes

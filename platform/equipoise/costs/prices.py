@@ -15,6 +15,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Usd = Positive
 
 _HOURS_PER_YEAR = 8760
+_LISTED = 12
 
 
 class Price(Section):
@@ -110,7 +111,8 @@ class PriceBook(Section):
         if name in self.nodes:
             return self.nodes[name]
         near = difflib.get_close_matches(name, self.nodes, n=1)
-        known = ", ".join(sorted(self.nodes))
+        names = sorted(self.nodes)
+        known = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
         raise ConfigError(
             "node is not in the price book",
             where=field,
