@@ -70,7 +70,8 @@ def _waiting_app() -> Application:
 
     from equipoise_serving.waiting import Waiting
 
-    deploy = serve.deployment(name="Waiting", ray_actor_options={"num_cpus": 0})
+    # A little of a core: without any it might land on a head that offers none, and that gets no traffic.
+    deploy = serve.deployment(name="Waiting", ray_actor_options={"num_cpus": 0.1})
     application: Application = deploy(serve.ingress()(Waiting)).bind()
     return application
 

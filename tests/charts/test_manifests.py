@@ -112,6 +112,8 @@ def test_ray_asks_for_its_token_and_the_head_runs_no_work(manifest: Manifest) ->
         [container] = template["spec"]["containers"]
         env = {entry["name"]: entry.get("value") for entry in container["env"]}
         assert env["RAY_SERVE_ENABLE_HA_PROXY"] == env["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+        # KubeRay's: its services select by it.
+        assert "app.kubernetes.io/name" not in template["metadata"]["labels"]
     scaling = cluster.get("enableInTreeAutoscaling", False)
     head = cluster["headGroupSpec"]["template"]["spec"]
     assert head["automountServiceAccountToken"] is scaling

@@ -116,6 +116,17 @@ def test_traffic_goes_to_workers_and_nothing_runs_on_the_head(render: Render, fi
     assert "headService" not in service["rayClusterConfig"]["headGroupSpec"]
 
 
+@pytest.mark.parametrize("name", ["default", "kind", "s3", "gpu", "run"])
+def test_rays_pods_leave_the_label_to_kuberay_that_its_services_select_by(render: Render, name: str) -> None:
+    for each in render(name):
+        spec = each.get("spec", {})
+        cluster = spec.get("rayClusterConfig") or spec.get("rayClusterSpec") or spec
+        if "headGroupSpec" in cluster:
+            # With another value, NAME-head-svc of a RayService or RayJob would select no pod.
+            labels = cluster["headGroupSpec"]["template"]["metadata"]["labels"]
+            assert labels.keys().isdisjoint({"app.kubernetes.io/name", "app.kubernetes.io/created-by"})
+
+
 def test_tls_stands_before_the_endpoint(render: Render, find: Find) -> None:
     ingress = find(render("s3"), "Ingress")["spec"]
     assert ingress["tls"] == [{"hosts": ["intents.example.com"], "secretName": "intents-tls"}]
@@ -359,7 +370,7 @@ def opens(rule: Manifest, port: int) -> bool:
 def peers_of(objects: list[Manifest], component: str, port: int) -> list[Manifest]:
     """Who may reach a port of a component's pods."""
     labels = {
-        "app.kubernetes.io/name": "equipoise",
+        "app.kubernetes.io/part-of": "equipoise",
         "app.kubernetes.io/instance": "eq",
         "app.kubernetes.io/component": component,
         "ray.io/node-type": "worker",
@@ -438,7 +449,7 @@ def test_every_flow_out_has_its_way_in(render: Render) -> None:
             if selects(
                 policy["podSelector"],
                 {
-                    "app.kubernetes.io/name": "equipoise",
+                    "app.kubernetes.io/part-of": "equipoise",
                     "app.kubernetes.io/instance": "eq",
                     "app.kubernetes.io/component": source,
                 },

@@ -12,9 +12,12 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What selects the pods of a component; `dict "root" $ "component" "serving"`. */}}
+{{/*
+What selects the pods of a component; `dict "root" $ "component" "serving"`. Not app.kubernetes.io/name: on Ray's
+pods that is KubeRay's, whose services select by it.
+*/}}
 {{- define "equipoise.selector" -}}
-app.kubernetes.io/name: equipoise
+app.kubernetes.io/part-of: equipoise
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
@@ -22,6 +25,7 @@ app.kubernetes.io/component: {{ .component }}
 {{/* Labels of an object; `dict "root" $ "component" "serving"`. */}}
 {{- define "equipoise.labels" -}}
 {{ include "equipoise.selector" . }}
+app.kubernetes.io/name: equipoise
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
