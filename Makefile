@@ -40,6 +40,7 @@ bench: install ## Measure the figures of the README and print them beside their 
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.frontier
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.dollars
 	$(BIN)/python -m benchmarks.demo
 	$(BIN)/python -m benchmarks.table
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from equipoise import storage
+from equipoise.config import RunConfig
 from equipoise.costs.ledger import LedgerWriter, read_ledger
 from equipoise.costs.ledger_lines import iso_time, node_line, storage_line, usage_line
 from equipoise.costs.ledger_reconcile import Reconciliation, reconcile, require_reconciled
@@ -286,6 +292,57 @@ def test_a_killed_block_is_billed_until_its_node_was_gone(writer: Writer, run: R
     assert found.reconciles
     assert found.open_blocks == 0
     assert found.periods[0].idle_hours == pytest.approx(80 / 7200)
+
+
+def test_a_process_that_is_killed_in_a_block_is_billed_by_the_next(run: RunFolder, config: RunConfig) -> None:
+    program = textwrap.dedent(
+        """
+        import sys, time
+        from equipoise.config import RunConfig
+        from equipoise.costs.ledger import LedgerWriter
+        from equipoise.costs.ledger_lines import node_line
+        from equipoise.runs import RunFolder
+
+        run, config = RunFolder(sys.argv[1]), RunConfig.model_validate_json(sys.argv[2])
+        node, since = LedgerWriter(run, config, "node"), LedgerWriter(run, config, "node").clock()
+        with LedgerWriter(run, config, "driver") as ledger:
+            with ledger.meter("search", cores=1, detail="done"):
+                pass
+            with ledger.meter("training", cores=2, detail="never done"):
+                while True:
+                    now = node.clock()
+                    node.add(
+                        node_line(
+                            run_id="tiny", component="pipeline", node=node.node, book=node.book,
+                            start=since, stop=now, resource_id=node.name,
+                        )
+                    )
+                    node.flush()
+                    since = now
+                    print(node.name, flush=True)
+                    time.sleep(0.1)
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, run.location, config.model_dump_json()],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert process.stdout is not None
+    with process, process.stdout as output:
+        name = [output.readline().strip() for _ in range(4)][0]
+        process.send_signal(signal.SIGKILL)
+    with LedgerWriter(run, config, "settle") as ledger:
+        settle(run, ledger, ended=[name])
+    lines = read_ledger(run)
+    (killed,) = (line for line in lines if line.component == "training")
+
+    assert (killed.charge_class, killed.detail) == ("overhead", "never done (killed)")
+    assert killed.period_end == max(line.period_end for line in lines if line.kind == "node")
+    assert killed.quantity > 2 * 0.25
+    assert {line.detail for line in lines if line.component == "search"} == {"done"}
+    assert reconcile(run).reconciles
 
 
 def test_a_node_is_settled_once(writer: Writer, run: RunFolder, clock: Any) -> None:
