@@ -8,9 +8,13 @@ from typer.testing import CliRunner
 
 from equipoise.cli.main import app
 from equipoise.config import RunConfig, validate_config
-from equipoise.costs.ledger import LedgerWriter
+from equipoise.costs.ledger import LedgerWriter, read_ledger
+from equipoise.costs.ledger_bill import read_bill
 from equipoise.errors import ConfigError, ReconcileError, RunFolderError
+from equipoise.exporter.client import read_metric
+from equipoise.exporter.server import start_exporter
 from equipoise.pipeline.metered_node import metered_node
+from equipoise.pipeline.summary import summarize
 from equipoise.runs import RunFolder
 
 
@@ -52,6 +56,29 @@ def test_show_sums_by_a_column(metered: RunFolder) -> None:
     text = call("show", metered.location, "--by", "charge_class")
     assert "idle" in text
     assert "workload" in text
+
+
+def test_ledger_summary_export_and_exporter_tell_one_sum(
+    metered: RunFolder, tmp_path: Path, config: RunConfig
+) -> None:
+    metered.put(config.model_dump(mode="json"), "config.json")
+    shown = json.loads(call("show", metered.location, "--json"))["billed_usd"]
+    export = str(tmp_path / "bill.csv")
+    call("export", metered.location, "--focus", export)
+    exporter = start_exporter(metered.location, ray_metrics_url=None, port=0)
+    try:
+        scraped = read_metric(exporter.url, "equipoise_cost_usd_total")
+    finally:
+        exporter.stop()
+
+    assert shown > 0
+    assert summarize(metered)["ledger_usd"] == pytest.approx(shown, rel=1e-9)
+    assert scraped == pytest.approx(shown, rel=1e-9)
+    assert sum(row.usd for row in read_bill(export)) == pytest.approx(shown, rel=1e-9)
+    # What the nodes cost, and the storage, is all that there is.
+    nodes = sum(line.billed_cost_usd for line in read_ledger(metered) if line.kind == "node")
+    stored = sum(line.billed_cost_usd for line in read_ledger(metered) if line.component == "storage")
+    assert nodes + stored == pytest.approx(shown, rel=1e-6)
 
 
 def test_show_prints_the_lines_themselves(metered: RunFolder) -> None:

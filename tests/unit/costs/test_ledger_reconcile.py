@@ -331,10 +331,10 @@ def test_a_process_that_is_killed_in_a_block_is_billed_by_the_next(run: RunFolde
     )
     assert process.stdout is not None
     with process, process.stdout as output:
-        name = [output.readline().strip() for _ in range(4)][0]
+        names = [output.readline().strip() for _ in range(4)]
         process.send_signal(signal.SIGKILL)
     with LedgerWriter(run, config, "settle") as ledger:
-        settle(run, ledger, ended=[name])
+        settle(run, ledger, ended=names[:1])
     lines = read_ledger(run)
     (killed,) = (line for line in lines if line.component == "training")
 
