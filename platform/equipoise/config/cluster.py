@@ -98,6 +98,10 @@ class ClusterConfig(Section):
     keep_s: int = Field(600, ge=0, description="Seconds that the cluster outlives its job.")
     time_limit_s: int | None = Field(None, ge=1, description="End the job after so many seconds.")
     retries: int = Field(0, ge=0, le=10, description="New clusters tried after a failed one.")
+    api_keys_secret: DnsLabel = Field(
+        "api-keys",
+        description="Secret whose `keys.json` holds a service's API keys; `equipoise keys` makes it.",
+    )
     redis_address: str | None = Field(
         None, description="HOST:PORT of a Redis that lets a service outlive its head pod."
     )

@@ -113,6 +113,7 @@ def test_every_pod_is_within_the_restricted_profile(
             "configMap",
             "emptyDir",
             "persistentVolumeClaim",
+            "secret",
         }
         for container in pod["containers"]:
             security = container["securityContext"]
@@ -177,6 +178,12 @@ def test_the_served_application_is_one_that_the_builder_takes(
     given = ApplicationArgs.model_validate(application["args"])
     assert given.bundle == "s3://b/topics"
     assert (given.serving.replicas, given.serving.host, given.serving.port) == (3, "0.0.0.0", 8000)
+    # It is reached by others, so it asks for a key, whose hashes each pod has.
+    assert given.serving.api_keys == "/etc/equipoise/keys/keys.json"
+    for pod in templates(service):
+        [mount] = [found for found in pod["containers"][0]["volumeMounts"] if found["name"] == "api-keys"]
+        assert (mount["mountPath"], mount["readOnly"]) == ("/etc/equipoise/keys", True)
+        assert {"secret"} <= {key for volume in pod["volumes"] for key in volume}
 
 
 def test_pods_need_an_image() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from equipoise.config.cluster import ClusterConfig, Toleration, WorkerGroup
@@ -33,15 +34,30 @@ _ENVIRONMENT = {
 _CPU_ONLY = {"DS_ACCELERATOR": "cpu"}
 
 
+@dataclass(frozen=True)
+class Files:
+    """A ConfigMap or Secret that a pod sees as read-only files.
+
+    Args:
+        volume: names it within the pod.
+        path: the folder that they lie in.
+        source: the volume's source, such as `{"configMap": {"name": "run"}}`.
+    """
+
+    volume: str
+    path: str
+    source: dict[str, Any]
+
+
 def head_template(
-    cluster: ClusterConfig, labels: dict[str, str], config_map: str | None = None
+    cluster: ClusterConfig, labels: dict[str, str], files: Files | None = None
 ) -> dict[str, Any]:
     """The head's pod template.
 
     Args:
         cluster: image, size, placement, storage.
         labels: of the pod.
-        config_map: mounted read-only at `/etc/equipoise`, if given.
+        files: what it reads beside its storage.
     """
     head = cluster.head
     container = _container(cluster, HEAD, _resources(head.cpus, head.memory_gib, 0))
@@ -52,20 +68,23 @@ def head_template(
         {"name": "metrics", "containerPort": 8080},
         {"name": "serve", "containerPort": 8000},
     ]
-    spec = _pod(cluster, container, head.node_selector, head.tolerations, config_map)
+    spec = _pod(cluster, container, head.node_selector, head.tolerations, files)
     # Ray's autoscaler runs beside the head and scales through the API server.
     spec["automountServiceAccountToken"] = cluster.autoscaling
     return {"metadata": {"labels": labels}, "spec": spec}
 
 
 def worker_template(
-    cluster: ClusterConfig, group: WorkerGroup, labels: dict[str, str], config_map: str | None = None
+    cluster: ClusterConfig, group: WorkerGroup, labels: dict[str, str], files: Files | None = None
 ) -> dict[str, Any]:
     """The pod template of one worker group."""
     container = _container(cluster, WORKER, _resources(group.cpus, group.memory_gib, group.gpus))
-    container["ports"] = [{"name": "metrics", "containerPort": 8080}]
+    container["ports"] = [
+        {"name": "metrics", "containerPort": 8080},
+        {"name": "serve", "containerPort": 8000},
+    ]
     selector, tolerations = placement(group)
-    spec = _pod(cluster, container, selector, tolerations, config_map)
+    spec = _pod(cluster, container, selector, tolerations, files)
     spec["topologySpreadConstraints"] = [
         {
             "maxSkew": 1,
@@ -155,7 +174,7 @@ def _pod(
     container: dict[str, Any],
     node_selector: dict[str, str],
     tolerations: tuple[Toleration, ...],
-    config_map: str | None,
+    files: Files | None,
 ) -> dict[str, Any]:
     storage: dict[str, Any] = {"name": "storage", "emptyDir": {}}
     if cluster.storage.claim is not None:
@@ -176,9 +195,9 @@ def _pod(
         "containers": [container],
         "volumes": [{"name": "scratch", "emptyDir": {}}, storage],
     }
-    if config_map is not None:
-        spec["volumes"].append({"name": "run", "configMap": {"name": config_map}})
-        container["volumeMounts"].append({"name": "run", "mountPath": "/etc/equipoise", "readOnly": True})
+    if files is not None:
+        spec["volumes"].append({"name": files.volume, **files.source})
+        container["volumeMounts"].append({"name": files.volume, "mountPath": files.path, "readOnly": True})
     optional = {
         "serviceAccountName": cluster.service_account,
         "priorityClassName": cluster.priority_class,

@@ -30,7 +30,7 @@ def ray_cluster(name: str, cluster: ClusterConfig) -> dict[str, Any]:
 
 
 def cluster_spec(
-    name: str, component: str, cluster: ClusterConfig, config_map: str | None = None
+    name: str, component: str, cluster: ClusterConfig, files: pods.Files | None = None
 ) -> dict[str, Any]:
     """The spec of a Ray cluster: head, worker groups, token auth, autoscaler."""
     labels = object_labels(name, component)
@@ -41,9 +41,9 @@ def cluster_spec(
         "headGroupSpec": {
             "rayStartParams": {},
             "resources": pods.head_resources(cluster),
-            "template": pods.head_template(cluster, labels, config_map),
+            "template": pods.head_template(cluster, labels, files),
         },
-        "workerGroupSpecs": [_group(group, cluster, labels, config_map) for group in cluster.worker_groups],
+        "workerGroupSpecs": [_group(group, cluster, labels, files) for group in cluster.worker_groups],
     }
     if cluster.autoscaling:
         spec["enableInTreeAutoscaling"] = True
@@ -61,7 +61,7 @@ def cluster_spec(
 
 
 def _group(
-    group: WorkerGroup, cluster: ClusterConfig, labels: dict[str, str], config_map: str | None
+    group: WorkerGroup, cluster: ClusterConfig, labels: dict[str, str], files: pods.Files | None
 ) -> dict[str, Any]:
     own = {**labels, "equipoise/group": group.name}
     found: dict[str, Any] = {
@@ -70,7 +70,7 @@ def _group(
         "maxReplicas": group.max_workers,
         "rayStartParams": {},
         "resources": pods.WORKER_RESOURCES,
-        "template": pods.worker_template(cluster, group, own, config_map),
+        "template": pods.worker_template(cluster, group, own, files),
     }
     if group.min_workers == group.max_workers:
         # Where Ray's autoscaler decides, the field is its own.

@@ -45,6 +45,7 @@ def ray_job(
     labels = object_labels(name, "job")
     if cluster.queue is not None:
         labels["kueue.x-k8s.io/queue-name"] = cluster.queue
+    files = pods.Files("run", MOUNT, {"configMap": {"name": name}})
     spec: dict[str, Any] = {
         "entrypoint": f"python -m equipoise.cli.main run -f {MOUNT}/{RUN_FILE} --out {out}",
         "jobId": name,
@@ -54,7 +55,7 @@ def ray_job(
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": cluster.keep_s,
         "backoffLimit": cluster.retries,
-        "rayClusterSpec": cluster_spec(name, "job", cluster, config_map=name),
+        "rayClusterSpec": cluster_spec(name, "job", cluster, files),
     }
     if cluster.queue is not None:
         # Kueue starts it once it has admitted it, however long that takes.

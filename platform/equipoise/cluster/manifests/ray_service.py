@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from equipoise.cluster.manifests import pods
 from equipoise.cluster.manifests.ray_cluster import API_VERSION, cluster_spec
 from equipoise.cluster.manifests.text import to_yaml
 from equipoise.cluster.names import object_labels
@@ -12,6 +13,8 @@ from equipoise.config.serving import ServingConfig
 
 BUILDER = "equipoise_serving.app:build"
 SERVE_PORT = 8000
+
+_KEYS_MOUNT, _KEYS_FILE = "/etc/equipoise/keys", "keys.json"
 
 _UNHEALTHY_S = 900
 
@@ -25,6 +28,8 @@ def ray_service(name: str, bundle: str, cluster: ClusterConfig, serving: Serving
         cluster: image, size, placement, storage.
         serving: replicas, batching, limits.
     """
+    secret = {"secretName": cluster.api_keys_secret, "items": [{"key": _KEYS_FILE, "path": _KEYS_FILE}]}
+    keys = pods.Files("api-keys", _KEYS_MOUNT, {"secret": secret})
     spec: dict[str, Any] = {
         "serveConfigV2": serve_config(bundle, serving),
         "upgradeStrategy": {"type": "NewCluster"},
@@ -32,7 +37,7 @@ def ray_service(name: str, bundle: str, cluster: ClusterConfig, serving: Serving
         "excludeHeadPodFromServeSvc": bool(cluster.worker_groups),
         "deploymentUnhealthySecondThreshold": _UNHEALTHY_S,
         "serviceUnhealthySecondThreshold": _UNHEALTHY_S,
-        "rayClusterConfig": cluster_spec(name, "service", cluster),
+        "rayClusterConfig": cluster_spec(name, "service", cluster, keys),
     }
     if cluster.redis_address is not None:
         options: dict[str, Any] = {"backend": "redis", "redisAddress": cluster.redis_address}
@@ -51,8 +56,9 @@ def ray_service(name: str, bundle: str, cluster: ClusterConfig, serving: Serving
 def serve_config(bundle: str, serving: ServingConfig) -> str:
     """`serveConfigV2`: one application of one bundle, as YAML."""
     values = serving.model_dump(mode="json")
-    # Within a pod the front listens for the whole pod network; the Service and its policies bound it.
-    values.update(host="0.0.0.0", port=SERVE_PORT)  # noqa: S104
+    # Within a pod the front listens for the whole pod network: whoever calls needs a key.
+    keys = f"{_KEYS_MOUNT}/{_KEYS_FILE}"
+    values.update(host="0.0.0.0", port=SERVE_PORT, api_keys=keys, access_log=None)  # noqa: S104
     return to_yaml(
         {
             "proxy_location": "EveryNode",
