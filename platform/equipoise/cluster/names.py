@@ -64,6 +64,13 @@ def object_labels(name: str, component: str) -> dict[str, str]:
     }
 
 
+def pod_labels(name: str, component: str) -> dict[str, str]:
+    """Labels of pods. `app.kubernetes.io/name` is KubeRay's there: its head services select by it."""
+    labels = object_labels(name, component)
+    del labels["app.kubernetes.io/name"]
+    return {**labels, "app.kubernetes.io/part-of": MANAGER}
+
+
 def _label(name: str) -> str:
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not plain:

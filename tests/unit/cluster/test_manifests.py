@@ -133,6 +133,16 @@ def test_only_a_head_with_an_autoscaler_has_a_token_of_the_api_server(
     assert scaled["spec"]["enableInTreeAutoscaling"] is True
 
 
+def test_rays_pods_leave_the_label_to_kuberay_that_its_services_select_by(
+    cluster_config: Callable[..., ClusterConfig],
+) -> None:
+    cluster = ray_cluster("shared", cluster_config())["spec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        labels = group["template"]["metadata"]["labels"]
+        assert labels.keys().isdisjoint({"app.kubernetes.io/name", "app.kubernetes.io/created-by"})
+        assert labels["app.kubernetes.io/instance"] == "shared"
+
+
 def test_authentication_is_written_out(cluster_config: Callable[..., ClusterConfig]) -> None:
     cluster, job, service, _ = every_kind(cluster_config())
     assert cluster["spec"]["authOptions"] == {"mode": "token"}

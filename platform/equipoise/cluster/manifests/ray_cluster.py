@@ -6,7 +6,7 @@ from importlib import metadata
 from typing import Any
 
 from equipoise.cluster.manifests import pods
-from equipoise.cluster.names import object_labels
+from equipoise.cluster.names import object_labels, pod_labels
 from equipoise.config.cluster import ClusterConfig, WorkerGroup
 
 API_VERSION = "ray.io/v1"
@@ -33,7 +33,7 @@ def cluster_spec(
     name: str, component: str, cluster: ClusterConfig, files: pods.Files | None = None
 ) -> dict[str, Any]:
     """The spec of a Ray cluster: head, worker groups, token auth, autoscaler."""
-    labels = object_labels(name, component)
+    labels = pod_labels(name, component)
     spec: dict[str, Any] = {
         "rayVersion": RAY_VERSION,
         # Written out: an empty authOptions makes a Secret and leaves authentication off.
