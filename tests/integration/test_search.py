@@ -19,6 +19,28 @@ CENT = 0.01
 
 
 @pytest.fixture(scope="module")
+def hasty(runs: Any, tiny_run: Callable[..., dict[str, Any]]) -> tuple[Any, RunFolder]:
+    """A latency objective that no model meets."""
+    folder = RunFolder(runs.folder / "hasty")
+    config = tiny_run(search={"trials": 6}, constraints={"p99_ms": 1e-4}, serving={"port": free_port()})
+    file = runs.write("hasty.yaml", config)
+    return runs.call("run", "-f", str(file), "--out", folder.location), folder
+
+
+def test_what_cannot_be_fast_enough_is_never_distilled(hasty: tuple[Any, RunFolder]) -> None:
+    found, run = hasty
+    assert found.returncode == 3, found.stderr
+    assert "constraints.p99_ms" in found.stderr.splitlines()[-1]
+    assert not list(run.local().glob("students/*/trained.json"))
+    assert {candidate.recipe.distilled for candidate in run.candidates()} == {False}
+    # One structure is a student; each of its three runtimes was timed once, untrained.
+    timed = sorted(run.local().glob("screened/*.json"))
+    assert len(timed) == 3
+    assert found.stderr.count("not distilled, p99") == 3
+    assert not list(run.local().glob("screened/models/*"))
+
+
+@pytest.fixture(scope="module")
 def tries(runs: Any, tiny_run: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """Too few dollars, more dollars, then a window that gains too little."""
     folder: Path = runs.folder / "run"

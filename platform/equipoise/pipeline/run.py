@@ -101,7 +101,9 @@ def _run_stages(session: Session, checked: Checked) -> None:
         space = Space(session.config.search, *read_layers(context.teacher), layout=layout)
         scratch = str(session.root / ".scratch")
         try:
-            reason = run_search(context, space, scratch, lambda name: _tell_candidate(session, name))
+            reason = run_search(
+                context, space, scratch, lambda name: _tell_candidate(session, name), session.display.note
+            )
         except OverBudgetError:
             _report(session)
             raise

@@ -11,7 +11,7 @@ from optuna import samplers
 from ray.tune.search.optuna import OptunaSearch
 
 from equipoise.config.search import ConstraintsConfig, SearchConfig
-from equipoise.runs import Candidate
+from equipoise.runs import Candidate, Speed
 from equipoise.search.constraints import CONSTRAINTS, bounds
 from equipoise.search.frontier import MAXIMIZED, directions, objective
 from equipoise.search.space import Point, Space
@@ -76,6 +76,18 @@ def report_of(candidate: Candidate, search: SearchConfig, constraints: Constrain
         violations = dict.fromkeys(violations, _FAR)
     finite = {name: value if math.isfinite(value) else _FAR for name, value in violations.items()}
     return {**values, **{f"{_VIOLATION}{name}": value for name, value in finite.items()}}
+
+
+def report_of_dropped(speed: Speed, search: SearchConfig, constraints: ConstraintsConfig) -> dict[str, float]:
+    """What a recipe that was too slow to be distilled tells the sampler: its latency, and no quality."""
+    violations = dict.fromkeys(bounds(constraints), 0.0)
+    bound = constraints.p99_ms
+    if bound is not None:
+        violations["p99_ms"] = max(0.0, speed.latency_p99_ms.value / bound - 1)
+    values = report_of_fault(search)
+    if "latency_p99_ms" in values:
+        values["latency_p99_ms"] = speed.latency_p99_ms.value
+    return {**values, **{f"{_VIOLATION}{name}": value for name, value in violations.items()}}
 
 
 def report_of_fault(search: SearchConfig) -> dict[str, float]:

@@ -39,10 +39,10 @@ class Enough(Stopper):
 
 
 class Watch(Callback):
-    """Tells a display of each candidate once, by its recipe hash."""
+    """Tells a display of each candidate once, by its recipe hash, and of each recipe that was dropped."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell = tell
+    def __init__(self, tell: Callable[[str], None], tell_dropped: Callable[[str], None]) -> None:
+        self.tell, self.tell_dropped = tell, tell_dropped
         self.told: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -52,7 +52,8 @@ class Watch(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        name = result.get("recipe_hash")
-        if name and name not in self.told:
-            self.told.add(name)
-            self.tell(name)
+        for key, tell in (("recipe_hash", self.tell), ("dropped", self.tell_dropped)):
+            name = result.get(key)
+            if name and name not in self.told:
+                self.told.add(name)
+                tell(name)

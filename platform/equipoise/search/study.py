@@ -9,9 +9,10 @@ from typing import Any
 
 from equipoise import errors, hardware
 from equipoise.errors import EquipoiseError, RetryableError
-from equipoise.runs import Recipe, RunFolder
+from equipoise.runs import Recipe, RunFolder, Speed
 from equipoise.search.context import TrialContext
 from equipoise.search.limits import Limits, Reason, in_order, over_budget, spent_usd
+from equipoise.search.screening import screen_recipe
 from equipoise.search.space import Space
 from equipoise.search.trial import measure_recipe
 from equipoise.search.warm_start import earlier_recipes
@@ -22,12 +23,20 @@ _REPEATS = 6
 
 
 def run_search(
-    context: TrialContext, space: Space, scratch: str, on_candidate: Callable[[str], None] | None = None
+    context: TrialContext,
+    space: Space,
+    scratch: str,
+    on_candidate: Callable[[str], None] = lambda name: None,
+    on_dropped: Callable[[str], None] = lambda sentence: None,
 ) -> Reason:
     """Measure recipes until there are enough, nothing is gained any more, or the time is up.
 
     Finished candidates are handed to the sampler first: their trials read the record and return,
     so an interrupted search goes on with the study it had and repeats nothing.
+
+    Args:
+        on_candidate: told the hash of each finished candidate, once.
+        on_dropped: told of each recipe that is too slow to be worth a distillation, in a sentence.
 
     Returns:
         What ended it; `trials` too where the sampler found no further recipe.
@@ -46,7 +55,7 @@ def run_search(
     )
     reason = limits.reached(in_order(run.candidates()), spent_usd(run))
     if reason is None:
-        _run_tune(context, space, limits, scratch, on_candidate)
+        _run_tune(context, space, limits, scratch, on_candidate, on_dropped)
         reason = limits.reached(in_order(run.candidates()), spent_usd(run))
     if reason == "budget":
         raise over_budget(search, spent_usd(run), len(run.candidates()), run.location)
@@ -70,12 +79,13 @@ def _run_tune(
     space: Space,
     limits: Limits,
     scratch: str,
-    on_candidate: Callable[[str], None] | None,
+    on_candidate: Callable[[str], None],
+    on_dropped: Callable[[str], None],
 ) -> None:
     import ray
     from ray import tune
 
-    from equipoise.search.sampler import build_searcher, report_of, report_of_fault
+    from equipoise.search.sampler import build_searcher, report_of, report_of_dropped, report_of_fault
     from equipoise.search.stopping import Enough, Watch
 
     config, search = context.config, context.config.search
@@ -83,8 +93,13 @@ def _run_tune(
 
     def trainable(point: dict[str, Any]) -> None:
         shared: TrialContext = ray.get(reference)
+        recipe = space.recipe(point)
         try:
-            candidate = measure_recipe(shared, reference, space.recipe(point))
+            if too_slow := screen_recipe(shared, reference, recipe):
+                dropped = f"{recipe.label}: not distilled, {_slowness(too_slow, shared)}"
+                tune.report({"dropped": dropped, **report_of_dropped(too_slow, search, config.constraints)})
+                return
+            candidate = measure_recipe(shared, reference, recipe)
         except EquipoiseError as error:
             tune.report({"fault": _pack(error), **report_of_fault(search)})
             return
@@ -109,7 +124,7 @@ def _run_tune(
             verbose=0,
             stop=Enough(limits, context.folder),
             failure_config=tune.FailureConfig(max_failures=0, fail_fast=True),
-            callbacks=[Watch(on_candidate)] if on_candidate else [],
+            callbacks=[Watch(on_candidate, on_dropped)],
         ),
     )
     results: Any = tuner.fit()
@@ -122,6 +137,11 @@ def _run_tune(
             ) from result.error
         if result.metrics and result.metrics.get("fault"):
             raise _unpack(result.metrics["fault"])
+
+
+def _slowness(speed: Speed, context: TrialContext) -> str:
+    figure, bound = speed.latency_p99_ms, context.config.constraints.p99_ms
+    return f"p99 {figure.value:.2f} ms (95% from {figure.low:.2f}) is beyond {bound:g} ms"
 
 
 def _pack(error: EquipoiseError) -> str:

@@ -129,3 +129,14 @@ def test_a_fault_is_worse_than_anything() -> None:
 
     told = report_of_fault(SearchConfig())
     assert told == {"metric": 0, "robustness": 0, "latency_p99_ms": 1e9, "serving_usd_per_1k": 1e9}
+
+
+def test_what_was_too_slow_to_be_distilled_tells_its_latency(
+    build_candidate: Callable[..., Candidate],
+) -> None:
+    from equipoise.search.sampler import report_of_dropped
+
+    bounds = ConstraintsConfig(max_drop=0.01, p99_ms=8)
+    told = report_of_dropped(build_candidate(p99_ms=20).speed, SearchConfig(), bounds)
+    assert (told["latency_p99_ms"], told["metric"], told["serving_usd_per_1k"]) == (20, 0, 1e9)
+    assert (told["violation_p99_ms"], told["violation_max_drop"]) == (1.5, 0)

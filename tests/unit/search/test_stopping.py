@@ -42,13 +42,22 @@ def test_a_search_stops_at_a_fault_and_does_not_count_it(run: RunFolder) -> None
     assert enough.stop_all()
 
 
-def test_a_watcher_tells_of_candidates_and_is_written_to_disk_without_its_display() -> None:
+def test_a_watcher_tells_of_each_once_and_is_written_to_disk_without_its_display() -> None:
     from equipoise.search.stopping import Watch
 
     told: list[str] = []
-    watch = Watch(told.append)
-    results: tuple[dict[str, Any], ...] = ({"recipe_hash": "a"}, {"fault": "x"}, {"recipe_hash": "b"})
+    dropped: list[str] = []
+    watch = Watch(told.append, dropped.append)
+    results: tuple[dict[str, Any], ...] = (
+        {"recipe_hash": "a"},
+        {"fault": "x"},
+        {"dropped": "too slow"},
+        {"recipe_hash": "b"},
+        {"dropped": "too slow"},
+        {"recipe_hash": "a"},
+    )
     for result in results:
         watch.on_trial_result(0, [], None, result)
     assert told == ["a", "b"]
+    assert dropped == ["too slow"]
     assert pickle.loads(pickle.dumps(watch)).__dict__ == {}  # noqa: S301 - its own pickle

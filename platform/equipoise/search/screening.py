@@ -1,0 +1,91 @@
+"""The cheap check before a distillation: is the structure fast enough for the latency objective?
+
+Speed needs no training. A student that is still nothing but the teacher's layers is exported and
+timed; where it cannot meet `constraints.p99_ms` on that engine, it is not distilled for it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from equipoise import storage
+from equipoise.compression.export import export_model
+from equipoise.compression.structure import recipe_hash, structure_key
+from equipoise.costs.ledger import LedgerWriter
+from equipoise.observability import progress
+from equipoise.ray_runtime import MEASURED_SLOT, whole_node_cores
+from equipoise.runs import Recipe, RunFolder, Speed
+from equipoise.search.context import TrialContext
+from equipoise.search.measured import calibration_batches, time_candidate
+
+
+def screen_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Speed | None:
+    """The speed that keeps a recipe from being distilled; None where it should be measured.
+
+    Too slow is one whose p99 lies above the objective with the whole of its 95% interval. What was
+    timed stays on record (`screened/<recipe_hash>.json`), so that no try repeats it. Nothing is timed
+    without a latency objective, for the teacher's own structure, or once the structure is distilled.
+
+    Args:
+        reference: object reference to `context`, which the Ray tasks below are handed.
+    """
+    bound = context.config.constraints.p99_ms
+    run, name = RunFolder(context.folder), recipe_hash(recipe)
+    trained = run.has("students", structure_key(recipe.layers), "trained.json")
+    if bound is None or not recipe.distilled or trained or run.has("candidates", f"{name}.json"):
+        return None
+    if not run.has("screened", f"{name}.json"):
+        speed = _time_untrained(context, reference, recipe)
+        run.put({"recipe": recipe.model_dump(), "speed": speed.model_dump()}, "screened", f"{name}.json")
+    speed = Speed.model_validate(run.read("screened", f"{name}.json")["speed"])
+    return speed if speed.latency_p99_ms.low > bound else None
+
+
+def export_untrained(context: TrialContext, recipe: Recipe, target: str) -> None:
+    """Export the teacher's layers as they are, for the recipe's engine and precision."""
+    from equipoise.training.initialization import load_initial_model
+
+    progress.tell(f"exporting {recipe.label}, untrained", 0, 1, force=True)
+    task = context.load_task()
+    with tempfile.TemporaryDirectory(dir=Path(target).parent, prefix=".tmp-untrained-") as scratch:
+        source = Path(scratch)
+        model: Any = load_initial_model(str(context.teacher), task.model_class, None, recipe.layers)
+        model.save_pretrained(source, safe_serialization=True)
+        storage.write_folder(
+            Path(target),
+            lambda folder: export_model(
+                source,
+                folder,
+                engine=recipe.engine,
+                precision=recipe.precision,
+                task=task,
+                calibration=calibration_batches(task, context.data.train.inputs, context.config.seed),
+                onnx_cache=source / "onnx",
+            ),
+        )
+
+
+def _time_untrained(context: TrialContext, reference: Any, recipe: Recipe) -> Speed:
+    import ray
+
+    name = recipe_hash(recipe)
+    target = context.root / "screened" / "models" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    cores = whole_node_cores()
+    # DEFAULT: outside the trial's placement group, which holds no CPUs.
+    options: dict[str, Any] = {"num_cpus": cores, "max_retries": 1, "scheduling_strategy": "DEFAULT"}
+    try:
+        with (
+            LedgerWriter(RunFolder(context.folder), context.config, writer=f"screen-{name}") as ledger,
+            ledger.meter("search", cores=cores, detail=f"screen {recipe.label}"),
+        ):
+            exporter = ray.remote(**options)(export_untrained)
+            ray.get(exporter.remote(reference, recipe, str(target)))
+            timed = ray.remote(**options, resources={MEASURED_SLOT: 1})(time_candidate)
+            speed: Speed = ray.get(timed.remote(reference, recipe, str(target)))
+            return speed
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
