@@ -37,4 +37,5 @@ def _boxes(facet: str, title: str, standing: Standing) -> str:
         f'<label><input type="checkbox" name="{facet}" value="{value}" checked> {value}</label>'
         for value in map(escape, sorted(values))
     )
-    return f"<fieldset><legend>{title}</legend>{boxes}</fieldset>"
+    toggle = f'<button type="button" class="toggle" aria-label="{title}: all or none">all or none</button>'
+    return f"<fieldset><legend>{title}</legend>{boxes}{toggle}</fieldset>"

@@ -65,7 +65,9 @@
     const shown = frontier.candidates.filter(isShown);
     const traces = frontier.groups
       .map(({ name, marker }) => trace(name, marker, shown.filter((member) => member.group === name)))
-      .filter(({ x }) => x.length);
+      .filter(({ x }) => x.length)
+      // What comes later lies on top: the choice last.
+      .reverse();
     const picked = byHash.get(state.picked);
     if (picked && isShown(picked)) {
       const ring = { symbol: "circle-open", size: 26, color: "#1a1a1a", line: { width: 2 } };
@@ -158,6 +160,14 @@
     for (const box of document.querySelectorAll("#controls input")) box.checked = true;
     redraw();
   });
+  for (const button of document.querySelectorAll("button.toggle")) {
+    button.addEventListener("click", () => {
+      const boxes = [...button.closest("fieldset").querySelectorAll("input")];
+      const tick = boxes.every((box) => !box.checked);
+      for (const box of boxes) box.checked = tick;
+      redraw();
+    });
+  }
   for (const button of document.querySelectorAll("button.pick")) {
     button.addEventListener("click", () => pick(button.dataset.hash));
   }

@@ -109,6 +109,6 @@ FRONTIER_LAYOUT: dict[str, Any] = {
     **base_layout(520),
     "margin": {"l": 75, "r": 20, "t": 20, "b": 110},
     "hovermode": "closest",
-    "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
+    "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "traceorder": "reversed"},
 }
 """Layout of the frontier figure, less its axes."""

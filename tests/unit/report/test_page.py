@@ -83,13 +83,17 @@ def test_boxes_hide_candidates_from_figures_and_table(page: Page) -> None:
     assert "6torchfp32" not in bars
     page.get_by_label("3 layers (0,2,5)", exact=True).uncheck()
     assert "choice" not in points(page)
+    page.get_by_role("button", name="Structure: all or none").click()
+    assert page.locator("#shown").inner_text() == "0 of 8 candidates shown"
+    page.get_by_role("button", name="Structure: all or none").click()
+    assert page.locator("#shown").inner_text() == "6 of 8 candidates shown"
     page.get_by_role("button", name="Show all").click()
     assert rows.count() == 8
     assert "choice" in points(page)
 
 
 def test_pointing_at_a_candidate_shows_its_recipe(page: Page) -> None:
-    marker = page.locator("#figure-frontier .scatterlayer .trace").first.locator("path.point")
+    marker = page.locator("#figure-frontier .scatterlayer .trace").last.locator("path.point")
     marker.scroll_into_view_if_needed()
     box = marker.bounding_box()
     assert box is not None
