@@ -92,8 +92,10 @@ def _class_lines(said: dict[str, Any]) -> list[str]:
     lines = [
         f"{said['rows']:,} rows: {said['agree']:.2%} answered alike, {said['only_first']} right in A alone, "
         f"{said['only_second']} in B alone; share right, B minus A: {_signed(total)}",
-        f"{'class':<24}{'rows':>7}{'recall A':>10}{'B':>8}{'F1 A':>8}{'B':>8}  F1, B minus A",
     ]
+    if not classes:
+        return lines
+    lines.append(f"{'class':<24}{'rows':>7}{'recall A':>10}{'B':>8}{'F1 A':>8}{'B':>8}  F1, B minus A")
     for entry in classes[:_SHOWN_CLASSES]:
         figures = [*entry["recall"], *entry["f1"]]
         cells = "".join(f"{value:>{width}.3f}" for value, width in zip(figures, (10, 8, 8, 8), strict=True))

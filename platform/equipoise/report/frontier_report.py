@@ -85,8 +85,9 @@ def render_report(run: RunFolder) -> str:
 
 def _figures(standing: Standing) -> dict[str, dict[str, Any]]:
     """Specifications of the figures that are drawn once, by name."""
+    comparison = standing.comparison
     found = {
-        "classes": class_figure(standing.comparison) if standing.comparison else None,
+        "classes": class_figure(comparison) if comparison and comparison.classes else None,
         "corruptions": corruption_figure(standing),
         "costs": cost_figure(standing),
         "progress": progress_figure(standing),

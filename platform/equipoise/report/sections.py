@@ -49,7 +49,7 @@ def frontier(standing: Standing) -> str:
 def classes(standing: Standing) -> str:
     """What the choice loses of each class; nothing where it is not on record."""
     found = standing.comparison
-    if found is None:
+    if found is None or not found.classes:
         return ""
     sure = sum(row.f1_difference.high < 0 for row in found.classes)
     words = (

@@ -33,7 +33,7 @@ class ClassComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both candidates over all places, and over each class that occurs."""
+    """Both candidates over all places, and over each class that occurs and has a name."""
 
     rows: int
     agree: float
@@ -57,7 +57,8 @@ def compare_predictions(
     two figures' own.
 
     Args:
-        labels: class names by number; a number beyond them is its own name.
+        labels: class names by number; a number beyond them is its own name. Where there are none, as
+            for a language model whose classes are its tokens, no class is compared.
 
     Raises:
         ValueError: the candidates were asked about different places.
@@ -65,17 +66,31 @@ def compare_predictions(
     if not first.same_places(second):
         raise ValueError("the candidates were measured on different rows")
     rows = int(first.row_of.max()) + 1
-    classes = int(max(first.truth.max(), first.predicted.max(), second.predicted.max())) + 1
     weights = _draw_weights(rows, resamples, seed)
-    truth = _tally(first.row_of, first.truth, rows, classes)
-    support = _summed(truth, weights)
+    right = [model.predicted == model.truth for model in (first, second)]
+    asked = weights @ np.bincount(first.row_of, minlength=rows)
+    accuracies = [
+        _share(weights @ np.bincount(first.row_of, hit, minlength=rows), asked)[:, None] for hit in right
+    ]
+    return Comparison(
+        rows=rows,
+        agree=float((first.predicted == second.predicted).mean()),
+        only_first=int((right[0] & ~right[1]).sum()),
+        only_second=int((right[1] & ~right[0]).sum()),
+        accuracy_difference=_difference(accuracies, 0, rows),
+        classes=_compare_classes(first, second, labels, weights) if labels else (),
+    )
+
+
+def _compare_classes(
+    first: Predictions, second: Predictions, labels: Sequence[str], weights: Counts
+) -> tuple[ClassComparison, ...]:
+    rows = weights.shape[1]
+    classes = int(max(first.truth.max(), first.predicted.max(), second.predicted.max())) + 1
+    support = _summed(_tally(first.row_of, first.truth, rows, classes), weights)
     tallies = [_counts(model, rows, classes, weights) for model in (first, second)]
     recalls = [_share(hits, support) for hits, _ in tallies]
     f1s = [_share(2 * hits, support + said) for hits, said in tallies]
-    right = [model.predicted == model.truth for model in (first, second)]
-    total = support.sum(axis=1)
-    accuracies = [_share(hits.sum(axis=1), total) for hits, _ in tallies]
-    occurs = np.flatnonzero(support[0] + tallies[0][1][0] + tallies[1][1][0])
     found = [
         ClassComparison(
             label=labels[number] if number < len(labels) else str(number),
@@ -85,16 +100,9 @@ def compare_predictions(
             recall_difference=_difference(recalls, number, rows) if support[0, number] else None,
             f1_difference=_difference(f1s, number, rows),
         )
-        for number in occurs.tolist()
+        for number in np.flatnonzero(support[0] + tallies[0][1][0] + tallies[1][1][0]).tolist()
     ]
-    return Comparison(
-        rows=rows,
-        agree=float((first.predicted == second.predicted).mean()),
-        only_first=int((right[0] & ~right[1]).sum()),
-        only_second=int((right[1] & ~right[0]).sum()),
-        accuracy_difference=_difference([values[:, None] for values in accuracies], 0, rows),
-        classes=tuple(sorted(found, key=lambda c: (c.f1_difference.value, c.label))),
-    )
+    return tuple(sorted(found, key=lambda entry: (entry.f1_difference.value, entry.label)))
 
 
 def record(comparison: Comparison) -> dict[str, Any]:

@@ -110,3 +110,12 @@ def test_a_class_without_a_name_goes_by_its_number_and_all_of_it_is_json() -> No
     found = record(compare_predictions(say(truth, truth), say(truth, truth), ("a",), resamples=100, seed=1))
     assert [entry["label"] for entry in found["classes"]] == ["7", "a"]
     assert json.loads(json.dumps(found)) == found
+
+
+def test_tokens_are_no_classes() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 50_000, 400)
+    second = np.where(rng.random(400) < 0.5, truth, 7)
+    found = compare_predictions(say(truth, truth), say(truth, second), (), resamples=100, seed=1)
+    assert found.classes == ()
+    assert found.accuracy_difference.value == pytest.approx((second == truth).mean() - 1)
