@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from benchmarks.record import Measured, measured_here_and_now, write_result
+from benchmarks.replay import SEEDS, SHARE, median_trials, read_table
 from benchmarks.startup import cpu_seconds
 from benchmarks.synthetic_run import write_synthetic_run
 from numpy.typing import NDArray
@@ -38,6 +39,10 @@ def main() -> None:
             "lower",
         ),
     ]
+    if table := read_table():
+        searched, drawn = median_trials(table)
+        name = f"trials to {SHARE:.0%} of the hypervolume, search over random, median of {SEEDS} seeds"
+        figures.append(Measured(name, searched / drawn, 0.5, "lower"))
     print(write_result("frontier", "python -m benchmarks.frontier", figures, measured_here_and_now()))
 
 

@@ -59,9 +59,8 @@ def build_sampler(search: SearchConfig, seed: int) -> samplers.BaseSampler:
         return samplers.NSGAIISampler(population_size=max(4, search.trials // 3), seed=seed)
     if search.sampler == "random":
         return samplers.RandomSampler(seed=seed)
-    return samplers.TPESampler(
-        multivariate=True, n_startup_trials=max(4, min(10, search.trials // 2)), seed=seed
-    )
+    drawn = max(4, min(10, search.trials // 2))
+    return samplers.TPESampler(multivariate=True, n_startup_trials=drawn, seed=seed)
 
 
 def report_of(candidate: Candidate, search: SearchConfig, constraints: ConstraintsConfig) -> dict[str, float]:
