@@ -25,11 +25,13 @@ class Enough(Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         name = result.get("recipe_hash")
+        new = bool(name) and name not in self.measured
         if result.get("fault"):
             self.failed = True
-        elif name and name not in self.measured:
+        elif new or result.get("dropped"):
             run = RunFolder(self.folder)
-            self.measured[name] = Candidate.model_validate(run.read("candidates", f"{name}.json"))
+            if new:
+                self.measured[name] = Candidate.model_validate(run.read("candidates", f"{name}.json"))
             spent = spent_usd(run) if self.limits.search.max_usd is not None else 0.0
             self.reached = self.limits.reached(list(self.measured.values()), spent) is not None
         return False

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,19 @@ def test_a_search_stops_at_a_fault_and_does_not_count_it(run: RunFolder) -> None
     enough("trial", {"fault": '["DataError", "wrong", "", ""]', "recipe_hash": "a"})
     assert enough.measured == {}
     assert enough.stop_all()
+
+
+def test_what_was_dropped_is_no_candidate_but_takes_time_too(run: RunFolder) -> None:
+    from equipoise.search.stopping import Enough
+
+    late = Limits(SearchConfig(), wanted=2, anchors=0, deadline_s=time.monotonic() - 1)
+    for limits, stops in ((Limits(SearchConfig(), 2, 0, None), False), (late, True)):
+        enough = Enough(limits, run.location)
+        enough("trial", {"recipe_hash": "a"})
+        enough.reached = False
+        enough("trial", {"dropped": "too slow"})
+        assert list(enough.measured) == ["a"]
+        assert enough.stop_all() is stops
 
 
 def test_a_watcher_tells_of_each_once_and_is_written_to_disk_without_its_display() -> None:
