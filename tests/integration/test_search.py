@@ -24,7 +24,7 @@ def hasty(runs: Any, tiny_run: Callable[..., dict[str, Any]]) -> tuple[Any, RunF
     folder = RunFolder(runs.folder / "hasty")
     config = tiny_run(search={"trials": 6}, constraints={"p99_ms": 1e-4}, serving={"port": free_port()})
     file = runs.write("hasty.yaml", config)
-    return runs.call("run", "-f", str(file), "--out", folder.location), folder
+    return runs.call("run", "-f", str(file), "--out", folder.location, "--json"), folder
 
 
 def test_what_cannot_be_fast_enough_is_never_distilled(hasty: tuple[Any, RunFolder]) -> None:
@@ -51,7 +51,7 @@ def tries(runs: Any, tiny_run: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     }
     for name, search in searches.items():
         config = runs.write(f"{name}.yaml", tiny_run(search=search, serving={"port": free_port()}))
-        found[name] = runs.call("run", "-f", str(config), "--out", str(folder))
+        found[name] = runs.call("run", "-f", str(config), "--out", str(folder), "--json")
         found[f"{name} left"] = runs.wait_until_none_is_left()
         found[f"{name} candidates"] = {c.recipe_hash: c.measured_at for c in RunFolder(folder).candidates()}
         found[f"{name} files"] = {path.name for path in folder.iterdir()}
