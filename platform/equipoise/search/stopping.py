@@ -24,7 +24,7 @@ class Enough(Stopper):
         self.reached = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        name = result.get("recipe_hash")
+        name = str(result.get("recipe_hash") or "")
         new = bool(name) and name not in self.measured
         if result.get("fault"):
             self.failed = True
