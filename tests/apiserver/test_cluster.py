@@ -24,6 +24,7 @@ SIZES: list[Manifest] = [
     {},
     {"worker_groups": [{}], "queue": "team", "storage": {"claim": "runs", "secret": "bucket"}},
     {
+        "storage": {"claim": "runs"},
         "worker_groups": [
             {"name": "cpu", "min_workers": 0, "max_workers": 4, "spot": "cloud.google.com/gke-spot=true"},
             {"name": "gpu", "gpus": 2, "tolerations": [{"key": "team", "operator": "Exists"}]},

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from equipoise.ray_runtime import free_port
@@ -92,7 +93,10 @@ class Cluster:
     def kill_raylet(self) -> None:
         """SIGKILL the newest raylet with all its workers, as a node that loses power."""
         process = self.raylets.pop()
-        os.killpg(process.pid, signal.SIGKILL)
+        # Ray gives its processes groups of their own.
+        for found in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.kill()
         process.wait(timeout=30)
 
     def stop(self) -> None:
@@ -256,17 +260,22 @@ def test_a_cancelled_run_is_started_again_as_the_next_attempt(
     first = json.loads(equipoise("submit", "-f", str(file), "--on", "ray", "--detach", "--json").stdout)
     joined = json.loads(equipoise("submit", "-f", str(file), "--on", "ray", "--detach", "--json").stdout)
     assert (joined["id"], joined["joined"]) == (first["id"], True)
+    _wait_for_state(equipoise, first["id"], "running")
     cancelled = equipoise("cancel", first["id"], "--on", "ray")
     assert cancelled.returncode == 0, cancelled.stderr
     assert first["id"] in cancelled.stdout
-    deadline = time.monotonic() + 60
-    while equipoise.jobs()[first["id"]]["state"] != "stopped":
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    _wait_for_state(equipoise, first["id"], "stopped")
     second = json.loads(equipoise("submit", "-f", str(file), "--on", "ray", "--detach", "--json").stdout)
     assert (second["id"], second["joined"]) == (f"{first['id']}-2", False)
     assert equipoise("cancel", second["id"], "--on", "ray").returncode == 0
     assert equipoise("cancel", "nothing", "--on", "ray").returncode == 2
+
+
+def _wait_for_state(equipoise: Commands, job_id: str, state: str) -> None:
+    deadline = time.monotonic() + 60
+    while (found := equipoise.jobs()[job_id])["state"] != state:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
 
 
 def test_a_run_that_fails_ends_the_command_with_its_own_status_and_line(

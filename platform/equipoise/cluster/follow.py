@@ -81,6 +81,8 @@ def follow(
     reader.start()
     shown: tuple[str, str] | None = None
     lost_at: float | None = None
+    # Only a job that has ended has last words worth waiting for.
+    last_words_s = 0.1
     try:
         while True:
             try:
@@ -107,11 +109,12 @@ def follow(
                 shown = (job.state, job.message)
                 display.state(job)
             if job.finished:
+                last_words_s = _LAST_WORDS_S
                 return job
             time.sleep(poll_s)
     finally:
         reader.stopping.set()
-        reader.join(timeout=_LAST_WORDS_S)
+        reader.join(timeout=last_words_s)
         _drain(reader, display)
 
 

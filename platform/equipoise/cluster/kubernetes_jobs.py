@@ -34,6 +34,12 @@ def job_manifests(config: RunConfig, job_id: str) -> list[Manifest]:
     """
     cluster = config.cluster
     files: dict[str, str] = {}
+    if cluster.worker_groups and cluster.storage.claim is None:
+        raise InputError(
+            "workers and head share the run folder, which takes a claim",
+            where="cluster.storage.claim",
+            remedy="name a PersistentVolumeClaim that several nodes can write to (ReadWriteMany)",
+        )
 
     def place(field: str, path: Path) -> str:
         if field == "cost.prices":

@@ -145,17 +145,22 @@ def test_the_log_of_a_job_can_be_read_afterwards(equipoise: Command, config: Pat
 def test_ctrl_c_leaves_the_job_and_names_the_next_commands(
     environment: dict[str, str], config: Path, server: Any, tmp_path: Path
 ) -> None:
-    operate(server, RUNNING, log=("1/6 data",))
+    thread = operate(server, RUNNING, log=("1/6 data",))
     command = [sys.executable, "-m", "equipoise.cli.main", "submit", "-f", str(config)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, cwd=tmp_path, env=environment, **pipes) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "running" in line:
+                thread.join(timeout=60)
+                # The log is still open, as that of a job at work is.
+                server.logs["submitter"].pop()
                 process.send_signal(signal.SIGINT)
+                pressed = time.monotonic()
                 break
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert time.monotonic() - pressed < 10
     assert "the job goes on" in errors
     assert errors.count("\n") == 1
     assert any(plural == "rayjobs" for plural, _, _ in server.objects)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -48,12 +49,16 @@ def jobs(api: KubernetesApi, server: Any) -> KubernetesJobs:
     return KubernetesJobs(api)
 
 
-def script(*steps: tuple[float, Any]) -> threading.Thread:
-    """Do things one after the other, each after so many seconds."""
+def script(*steps: tuple[float | Callable[[], bool], Any]) -> threading.Thread:
+    """Do things one after the other, each after so many seconds or once something is so."""
 
     def run() -> None:
-        for wait_s, step in steps:
-            time.sleep(wait_s)
+        for wait, step in steps:
+            if isinstance(wait, float):
+                time.sleep(wait)
+            else:
+                while not wait():
+                    time.sleep(0.02)
             step()
 
     thread = threading.Thread(target=run, daemon=True)
@@ -65,13 +70,19 @@ def test_states_and_log_are_shown_to_the_end(jobs: KubernetesJobs, server: Any) 
     server.logs["a-x"] = []
     running = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
     done = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
-    script(
-        (0.1, lambda: server.set_status("rayjobs", "research", "a", **running)),
-        (0.1, lambda: server.logs["a-x"].append(("2026-01-01T00:00:01Z", "1/6 data"))),
-        (0.2, lambda: server.logs["a-x"].append(("2026-01-01T00:00:02Z", "END"))),
-        (0.1, lambda: server.set_status("rayjobs", "research", "a", **done)),
-    )
     screen = Screen()
+    script(
+        (
+            lambda: "starting" in screen.states,
+            lambda: server.set_status("rayjobs", "research", "a", **running),
+        ),
+        (
+            lambda: "running" in screen.states,
+            lambda: server.logs["a-x"].append(("2026-01-01T00:00:01Z", "1/6 data")),
+        ),
+        (lambda: "data" in screen.text, lambda: server.logs["a-x"].append(("2026-01-01T00:00:02Z", "END"))),
+        (lambda: "END" in screen.text, lambda: server.set_status("rayjobs", "research", "a", **done)),
+    )
     job = follow(jobs, "a", screen, poll_s=0.05)
     assert job.state == "succeeded"
     assert screen.states == ["starting", "running", "succeeded"]
@@ -81,29 +92,22 @@ def test_states_and_log_are_shown_to_the_end(jobs: KubernetesJobs, server: Any) 
 def test_a_server_that_goes_and_comes_back_costs_nothing_of_the_log(
     jobs: KubernetesJobs, server: Any
 ) -> None:
-    server.set_status("rayjobs", "research", "a", jobDeploymentStatus="Running", jobStatus="RUNNING")
+    running = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
+    done = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
+    server.set_status("rayjobs", "research", "a", **running)
     server.logs["a-x"] = [("2026-01-01T00:00:01Z", "before")]
     server.break_log_after = [1]
-    script(
-        (0.4, server.stop),
-        (0.6, server.start),
-        (
-            0.2,
-            lambda: server.logs["a-x"].extend(
-                [("2026-01-01T00:00:02Z", "after"), ("2026-01-01T00:00:03Z", "END")]
-            ),
-        ),
-        (
-            0.3,
-            lambda: server.set_status(
-                "rayjobs", "research", "a", jobDeploymentStatus="Complete", jobStatus="SUCCEEDED"
-            ),
-        ),
-    )
     screen = Screen()
+    after = [("2026-01-01T00:00:02Z", "after"), ("2026-01-01T00:00:03Z", "END")]
+    script(
+        (lambda: "before" in screen.text, server.stop),
+        (lambda: bool(screen.notes), server.start),
+        (0.2, lambda: server.logs["a-x"].extend(after)),
+        (lambda: "END" in screen.text, lambda: server.set_status("rayjobs", "research", "a", **done)),
+    )
     assert follow(jobs, "a", screen, poll_s=0.05).state == "succeeded"
     assert screen.text == "before\nafter\nEND\n"
-    assert any("no contact" in note for note in screen.notes)
+    assert screen.notes == [f"no contact to {jobs.where}; trying again"]
 
 
 def test_without_contact_for_long_it_is_given_up_and_the_job_goes_on(

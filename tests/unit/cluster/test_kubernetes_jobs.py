@@ -131,6 +131,12 @@ def test_a_price_book_travels_with_the_run(tmp_path: Path, sample_run: Callable[
     assert yaml.safe_load(config_map["data"]["run.yaml"])["cost"]["prices"] == "/etc/equipoise/prices.yaml"
 
 
+def test_workers_without_a_claim_would_not_see_the_run_folder(sample_run: Callable[..., RunConfig]) -> None:
+    with pytest.raises(InputError, match=r"cluster\.storage\.claim: workers and head share the run folder"):
+        job_manifests(sample_run(cluster={"image": "x", "worker_groups": [{}]}), "a")
+    assert job_manifests(sample_run(cluster={"image": "x"}), "a")
+
+
 @pytest.mark.parametrize("output", ["runs/demo", "/home/me/runs", "s3://bucket/run", "/mnt/equipoise/../etc"])
 def test_a_run_folder_that_pods_cannot_write_is_refused(
     output: str, sample_run: Callable[..., RunConfig]
@@ -155,7 +161,11 @@ def test_pods_that_no_node_can_ever_take_are_refused(
     jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
 ) -> None:
     server.put("nodes", "", node("small", cpu="4", memory="16Gi"))
-    cluster = {"image": "x", "worker_groups": [{"name": "big", "cpus": 32, "memory_gib": 8}]}
+    cluster = {
+        "image": "x",
+        "storage": {"claim": "runs"},
+        "worker_groups": [{"name": "big", "cpus": 32, "memory_gib": 8}],
+    }
     with pytest.raises(InputError, match=r"big: each pod asks for 32 cores.*offers 4 cores, 16\.0 GiB"):
         submit_to_kubernetes(sample_run(cluster=cluster), jobs, Notes())
     assert not any(method == "PATCH" for method, _ in server.requests)
@@ -166,7 +176,7 @@ def test_where_nodes_come_on_demand_it_is_said_and_submitted(
 ) -> None:
     server.put("nodes", "", node("small", cpu="4"))
     server.groups["karpenter.sh/v1"] = ["NodePool"]
-    cluster = {"image": "x", "worker_groups": [{"name": "big", "cpus": 32}]}
+    cluster = {"image": "x", "storage": {"claim": "runs"}, "worker_groups": [{"name": "big", "cpus": 32}]}
     notes = Notes()
     submit_to_kubernetes(sample_run(cluster=cluster), jobs, notes)
     assert any("needs a node that is not there yet: big" in line for line in notes.lines)
@@ -180,7 +190,9 @@ def test_more_than_the_quota_as_such_is_refused_and_more_than_is_left_is_said(
     server.put("resourcequotas", "research", quota)
     with pytest.raises(InputError, match=r"quota team: requests\.cpu is 8, and 18 are asked for"):
         submit_to_kubernetes(
-            sample_run(cluster={"image": "x", "worker_groups": [{"cpus": 16}]}), jobs, Notes()
+            sample_run(cluster={"image": "x", "storage": {"claim": "runs"}, "worker_groups": [{"cpus": 16}]}),
+            jobs,
+            Notes(),
         )
     quota["status"]["used"] = {"requests.cpu": "7"}
     server.put("resourcequotas", "research", quota)
