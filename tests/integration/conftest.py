@@ -48,6 +48,7 @@ class Runs:
             env={
                 **os.environ,
                 "XDG_STATE_HOME": str(self.folder / "state"),
+                "XDG_CACHE_HOME": str(self.folder / "cache"),
                 _MARK: self.mark,
                 **environment,
             },

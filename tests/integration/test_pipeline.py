@@ -84,6 +84,8 @@ def test_every_file_of_a_run_is_there(finished: Finished) -> None:
         "teacher/model.safetensors",
         "teacher/tokenizer.json",
         "teacher/deepspeed.json",
+        "work.json",
+        "actual.json",
         "frontier.json",
         "choice.json",
         "bundle/bundle.json",
@@ -95,6 +97,29 @@ def test_every_file_of_a_run_is_there(finished: Finished) -> None:
     assert len(list((finished.folder / "candidates").glob("*.json"))) == TRIALS
     assert len(list((finished.folder / "ledger").glob("*/*.jsonl"))) > TRIALS
     assert not list(finished.folder.rglob(".tmp-*"))
+
+
+def test_what_the_run_took_is_remembered_for_the_next_estimate(finished: Finished, runs: Any) -> None:
+    took = finished.run.read("actual.json")
+    assert took["total"]["actual_s"] == pytest.approx(
+        sum(stage["actual_s"] for stage in took["stages"].values())
+    )
+    assert took["total"]["actual_s"] == pytest.approx(finished.summary["elapsed_s"], rel=0.2)
+    found = runs.call("estimate", "-f", str(runs.folder / "run.yaml"), "--out", "next", "--json")
+    assert found.returncode == 0, found.stderr
+    estimate = json.loads(found.stdout)
+    assert (estimate["basis"], estimate["runs"]) == ("earlier runs", 1)
+    assert estimate["total_s"]["value"] == pytest.approx(took["total"]["actual_s"], rel=0.3)
+
+
+def test_cost_and_rerank_tell_what_the_run_told(finished: Finished, runs: Any) -> None:
+    location, choice = str(finished.folder), finished.summary["choice"]
+    costed = json.loads(runs.call("cost", location, "--json").stdout)
+    assert costed["candidate"]["terms"]["serving_usd_per_1k"] == choice["serving_usd_per_1k"]
+    assert costed["candidate"]["terms"]["total_usd_per_1k"] == choice["total_usd_per_1k"]
+    ranked = json.loads(runs.call("rerank", location, "--json").stdout)
+    assert ranked["old"] == ranked["new"]
+    assert ranked["old"]["recipe_hash"] == choice["recipe_hash"]
 
 
 def test_the_summary_counts_what_the_folder_holds(finished: Finished) -> None:
