@@ -93,6 +93,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines.append(_idle(found["candidate"], traffic))
     if found["break_even"]:
         lines.append(found["break_even"]["sentence"])
+    lines += [_step(step) for step in found["labels_buy"] or []]
     lines += ["", "requests/s   replicas  serving $/1k   in all $/1k"]
     lines += [
         f"{point['rps']:>10.4g} {point['mean_replicas']:>10.2f} {point['serving_usd_per_1k']:>13.6f} "
@@ -118,6 +119,15 @@ def _idle(side: dict[str, Any], traffic: dict[str, Any]) -> str:
     idle = side["terms"]["node_idle_usd_month"]
     return (
         f"in the busiest hour it takes {nodes}; what it leaves idle on its nodes costs ${idle:,.2f} a month"
+    )
+
+
+def _step(step: dict[str, Any]) -> str:
+    label, compute = step["points_per_label_usd"], step["points_per_compute_usd"]
+    training = f"; ${step['compute_usd']:,.4f} of training, {compute:,.4g} points a dollar" if compute else ""
+    return (
+        f"from {step['rows_before']:,} labels to {step['rows']:,}: {step['points']:+.2f} points for "
+        f"${step['label_usd']:,.2f} of labels, {label:,.4g} points a dollar{training}"
     )
 
 

@@ -41,5 +41,8 @@ class CostConfig(Section):
     labelled_rows: int | None = Field(
         None, ge=0, description="Labels paid for; default: those of train and validation."
     )
+    learning_curve: bool = Field(
+        False, description="Train the teacher on 25 and 50% of the labels too, to see what labels buy."
+    )
     engineer_hours_per_month: float = Field(0, ge=0, description="Hours of upkeep a month.")
     retrainings_per_year: float = Field(0, ge=0, description="Each costs what training costs.")

@@ -10,8 +10,9 @@ import numpy as np
 from equipoise.config.cost import CostConfig
 from equipoise.config.load import validate_config
 from equipoise.costs.capacity import plan_capacity
+from equipoise.costs.data_lever import LearningPoint, learning_steps
 from equipoise.costs.load_curve import LoadCurve, break_even_rps, load_curve
-from equipoise.costs.price_book import PriceBook, load_prices, stale_prices
+from equipoise.costs.price_book import PriceBook, core_second_usd, load_prices, stale_prices
 from equipoise.costs.profiles import TrafficProfile, load_profile
 from equipoise.costs.serving_plan import plan_serving
 from equipoise.errors import RunFolderError
@@ -77,6 +78,7 @@ def cost_of(
         "candidate": _figures(mine, traffic),
         "load_curve": _points(curve_of(mine, traffic), traffic),
         "highest_rps": traffic.highest_rps,
+        "labels_buy": labels_buy(run, traffic),
         "stale_prices": stale_prices(traffic.book),
     }
     if other is None or other.recipe_hash == mine.recipe_hash:
@@ -135,6 +137,20 @@ def curve_of(candidate: Candidate, traffic: Traffic) -> LoadCurve:
     """The load curve of a candidate that was priced at this traffic."""
     capacity = plan_capacity(candidate.speed, traffic.cost)
     return load_curve(candidate.cost, capacity, traffic.cost, traffic.book, traffic.profile)
+
+
+def labels_buy(run: RunFolder, traffic: Traffic) -> list[dict[str, float | None]] | None:
+    """What each step of the learning curve gained for its dollars; None where no curve was measured."""
+    if not run.has("learning_curve.json"):
+        return None
+    points = [LearningPoint.model_validate(point) for point in run.read("learning_curve.json")["points"]]
+    node = traffic.cost.training_node or traffic.cost.node
+    steps = learning_steps(
+        points,
+        usd_per_label=traffic.book.label.usd_per_label,
+        core_second_usd=core_second_usd(traffic.book, node),
+    )
+    return [step.model_dump(mode="json") for step in steps]
 
 
 def break_even(candidate: Candidate, other: Candidate, traffic: Traffic) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def _run_session(config: RunConfig, run: RunFolder, display: Display) -> None:
 
 def _run_stages(session: Session, checked: Checked) -> None:
     from equipoise.compression.structure import read_layers
+    from equipoise.pipeline.learning_curve import measure_learning_curve
     from equipoise.pipeline.served import is_served, read_test, serve_test
     from equipoise.pipeline.teacher import train_teacher
     from equipoise.search.space import Space
@@ -93,6 +94,8 @@ def _run_stages(session: Session, checked: Checked) -> None:
 
     _stage(session, "teacher")
     context = train_teacher(session, checked)
+    if session.config.cost.learning_curve:
+        measure_learning_curve(session, context, checked.base)
 
     _stage(session, "search")
     chosen = standing_choice(session.run)

@@ -72,7 +72,7 @@ def observe(run: RunFolder) -> SeenRun | None:
         return None
     cores = int(teacher.hardware["cores"])
     lines = [line for line in read_ledger(run) if line.unit == "core-seconds" or line.kind == "node"]
-    outputs = sum(line.quantity for line in lines if line.detail == "teacher outputs") / cores
+    outputs = sum(line.quantity for line in lines if line.detail.startswith("teacher outputs")) / cores
     elapsed = sum(line.quantity for line in lines if line.kind == "node" and line.component == "pipeline")
     seconds = {
         "teacher": float(trained["seconds"]),

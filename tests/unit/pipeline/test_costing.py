@@ -159,3 +159,18 @@ def test_wrong_traffic_is_one_line(
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"no config\.json"):
         cost_of(str(tmp_path), None, None, {})
+
+
+def test_what_labels_buy_is_told_where_a_curve_was_measured(priced_run: RunFolder) -> None:
+    assert cost_of(priced_run.location, None, None, {})["labels_buy"] is None
+    figure = {"value": 0.9, "low": 0.88, "high": 0.92, "n": 100}
+    curve = [
+        {"rows": 1000, "metric": figure, "core_s": 1000.0},
+        {"rows": 2000, "metric": {**figure, "value": 0.93}, "core_s": 1800.0},
+    ]
+    priced_run.put({"points": curve}, "learning_curve.json")
+    [step] = cost_of(priced_run.location, None, None, {})["labels_buy"]
+
+    # Labels cost 10 cents, a core-second of an aws/c7i.large 0.08925 / 2 / 3600 dollars.
+    assert step["points_per_label_usd"] == pytest.approx(3 / 100)
+    assert step["points_per_compute_usd"] == pytest.approx(3 / (800 * 0.08925 / 7200))
