@@ -12,6 +12,7 @@ from equipoise.config.cost import CostConfig
 from equipoise.costs.capacity import flat_capacity
 from equipoise.costs.price_book import load_prices, replica_usd_per_hour
 from equipoise.errors import ConfigError, DataError, InputError, RunFolderError
+from equipoise.exporter.serving_price import read_serving_price
 from equipoise.pipeline.costing import cost_of
 from equipoise.pipeline.decision import decide
 from equipoise.pipeline.pricing import read_work
@@ -50,6 +51,16 @@ def test_one_number_for_one_thing(priced_run: RunFolder) -> None:
     [point] = [point for point in costed["load_curve"] if point["rps"] == 100]
     assert point["serving_usd_per_1k"] == pytest.approx(mine["serving_usd_per_1k"])
     assert point["total_usd_per_1k"] == pytest.approx(mine["total_usd_per_1k"])
+
+
+def test_the_exporter_prices_the_measured_throughput_like_everybody_else(priced_run: RunFolder) -> None:
+    """Replicas that were metered as busy as they were measured cost what the search said."""
+    price = read_serving_price(priced_run.location)
+    for side in ("candidate", "against"):
+        found = cost_of(priced_run.location, None, None, {})[side]
+        [candidate] = [c for c in priced_run.candidates() if c.recipe_hash == found["recipe_hash"]]
+        metered = price.usd_per_1k(1000 / candidate.speed.throughput_rps.value, 1000)
+        assert metered == pytest.approx(found["terms"]["serving_usd_per_1k"])
 
 
 def test_traffic_given_counts_and_the_rest_is_the_runs(priced_run: RunFolder) -> None:
