@@ -46,7 +46,11 @@ def run_pipeline(config: RunConfig, run: RunFolder, display: Display) -> None:
     """
     _run_session(config, run, display)
     require_reconciled(reconcile(run), run.location)
-    took = record_actual(run)
+    took = None if run.has("actual.json") else record_actual(run)
+    if took:
+        from equipoise.report.frontier_report import write_report
+
+        write_report(run)  # Once more, with what the run took.
     if took and took["error"] is not None:
         actual, estimated = took["total"]["actual_s"], took["total"]["estimated_s"]
         display.note(f"took {actual:.0f} s, estimated {estimated:.0f} s ({took['error']:+.0%})")

@@ -16,6 +16,7 @@ from equipoise.report.corruption_figure import corruption_figure
 from equipoise.report.cost_figure import BAR_HEIGHT, cost_figure
 from equipoise.report.frontier_data import frontier_data
 from equipoise.report.groups import Standing, read_record, read_standing
+from equipoise.report.load_figure import load_figure
 from equipoise.report.progress_figure import progress_figure
 from equipoise.report.style import AXIS, FRONTIER_LAYOUT, STYLE
 from equipoise.runs import RunFolder
@@ -53,19 +54,22 @@ def render_report(run: RunFolder) -> str:
     standing = read_standing(run)
     config = read_record(run, "config.json")
     name = str(config.get("name", run.location.rstrip("/").rsplit("/", 1)[-1]))
-    figures = _figures(standing)
+    figures = _figures(standing, config)
     body = [
         sections.answer(standing),
         sections.frontier(standing),
         sections.classes(standing),
         sections.corruptions() if "corruptions" in figures else "",
         sections.costs(),
+        sections.load() if "load" in figures else "",
         sections.progress() if "progress" in figures else "",
         sections.candidates(standing),
         sections.rejected(standing),
         sections.test_split(read_record(run, "test.json")),
         sections.record("Measured while serving", read_record(run, "served.json")),
-        sections.record("Estimate against actual", read_record(run, "estimate.json")),
+        sections.record(
+            "Estimate against actual", read_record(run, "actual.json") or read_record(run, "estimate.json")
+        ),
         sections.hardware(standing),
         sections.record("Data", read_record(run, "data.json"), folded=True),
         sections.record("Run config", config, folded=True),
@@ -83,13 +87,14 @@ def render_report(run: RunFolder) -> str:
     )
 
 
-def _figures(standing: Standing) -> dict[str, dict[str, Any]]:
+def _figures(standing: Standing, config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Specifications of the figures that are drawn once, by name."""
     comparison = standing.comparison
     found = {
         "classes": class_figure(comparison) if comparison and comparison.classes else None,
         "corruptions": corruption_figure(standing),
         "costs": cost_figure(standing),
+        "load": load_figure(standing, config),
         "progress": progress_figure(standing),
     }
     return {name: figure for name, figure in found.items() if figure is not None}

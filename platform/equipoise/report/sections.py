@@ -99,6 +99,17 @@ def costs() -> str:
     return _section("What a life costs", _figure("costs", caption))
 
 
+def load() -> str:
+    """The load curves."""
+    caption = (
+        "Serving dollars per 1,000 requests of choice, teacher and the cheapest of the frontier, at each "
+        "average arrival rate with the run's traffic profile and latency objective: whole replicas, so "
+        "their idle time and the last one that always stays up are in it. The dotted line is the declared "
+        "rate. `equipoise cost` names where one becomes cheaper than another."
+    )
+    return _section("What a request costs at other traffic", _figure("load", caption))
+
+
 def candidates(standing: Standing) -> str:
     """Every figure of every candidate."""
     return _section("All candidates", candidate_table(standing))

@@ -65,6 +65,7 @@ def test_a_whole_run_is_one_well_formed_page(make_run: MakeRun) -> None:
         "Classes: the choice against the teacher",
         "Robustness by corruption",
         "What a life costs",
+        "What a request costs at other traffic",
         "What the search found over its trials",
         "All candidates",
         "Rejected",
