@@ -12,7 +12,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_int8",
+    "amx_bf16",
+    "amx_fp16",
+)
 _LIBRARIES = ("torch", "onnxruntime", "openvino", "ray")
 
 
@@ -61,6 +71,11 @@ def fingerprint(description: dict[str, Any]) -> str:
 def has_bf16() -> bool:
     """Whether the CPU multiplies bf16 natively (AMX or AVX-512 BF16)."""
     return bool({"amx_bf16", "avx512_bf16"} & set(describe_hardware()["flags"]))
+
+
+def has_fp16() -> bool:
+    """Whether the CPU multiplies fp16 natively (AMX or AVX-512 FP16)."""
+    return bool({"amx_fp16", "avx512_fp16"} & set(describe_hardware()["flags"]))
 
 
 def has_int8() -> bool:

@@ -21,7 +21,8 @@ from pyarrow import fs as pafs
 
 from equipoise.errors import InputError, StorageError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that mean that a disk, a quota or a file is full."""
 _BLOCK_BYTES = 1 << 20
 
 
@@ -185,5 +186,5 @@ def _storage_faults(where: str) -> Iterator[None]:
 def _is_full(error: OSError) -> bool:
     if isinstance(error, shutil.Error):
         # A copied tree gathers its errors as text; their numbers are lost.
-        return any(f"[Errno {number}]" in str(error) for number in _FULL)
-    return error.errno in _FULL
+        return any(f"[Errno {number}]" in str(error) for number in FULL)
+    return error.errno in FULL

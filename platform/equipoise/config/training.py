@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from equipoise.config.section import Section
 
-PrecisionChoice = Literal["auto", "fp32", "bf16"]
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
+Schedule = Literal["linear", "cosine", "constant"]
+Placement = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
+Count = Annotated[int, Field(ge=1)]
+Range = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*\.\.[1-9][0-9]*$")]
+Amount = Annotated[float, Field(ge=0)]
 
 
 class TrainingConfig(Section):
     """Ray Train + DeepSpeed settings, shared by fine-tuning and distillation."""
 
-    workers: int | Literal["auto"] = Field(
-        "auto", description="Training workers; auto is one a core (or one a GPU)."
+    workers: Literal["auto"] | Count | Range = Field(
+        "auto",
+        description="Training workers; auto is one a core (or one a GPU), MIN..MAX what there is.",
     )
+    resources_per_worker: dict[str, Amount] = Field(
+        default_factory=dict,
+        description="Ray resources of a worker; by default a CPU, and a GPU where this machine has one.",
+    )
+    accelerator_type: str | None = Field(
+        None, description="Ray's name of the accelerator that workers need, such as A100-80G."
+    )
+    placement: Placement = Field("PACK", description="Ray's placement strategy of the workers.")
+    retries: int = Field(1, ge=0, description="Restarts after workers that died, from the last checkpoint.")
     precision: PrecisionChoice = Field(
         "auto", description="auto is bf16 where the hardware has it, otherwise fp32."
     )
+    loss_scale: float = Field(0, ge=0, description="Fixed loss scale of fp16; 0 adapts it.")
     zero_stage: Literal[0, 1, 2, 3] = Field(1, description="DeepSpeed ZeRO stage.")
+    offload_optimizer: bool = Field(False, description="Keep optimizer states in the host's memory.")
+    offload_parameters: bool = Field(
+        False, description="Keep parameters in the host's memory; needs stage 3."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass instead of keeping them."
+    )
+    gradient_accumulation: int = Field(
+        1, ge=1, description="Parts that a worker takes its share of a batch in, to hold less at once."
+    )
     epochs: float = Field(3, gt=0, description="Passes over the training rows.")
     batch_size: int = Field(64, ge=1, description="Rows per optimizer step, over all workers.")
     learning_rate: float = Field(1e-4, gt=0, le=1, description="Peak learning rate.")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps that warm up.")
+    schedule: Schedule = Field("linear", description="How the learning rate falls after the warm-up.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's.")
     gradient_clipping: float = Field(1.0, gt=0, description="Largest gradient norm.")
     freeze_embeddings: bool = Field(
         False, description="Keep the embedding tables as they are: fewer bytes to train and send."
+    )
+    checkpoint_every_s: float | None = Field(
+        300, gt=0, description="Seconds between checkpoints that an interrupted training continues from."
+    )
+    checkpoint_every_steps: int | None = Field(
+        None, ge=1, description="Steps between checkpoints, beside the seconds."
     )
     deepspeed: dict[str, Any] = Field(
         default_factory=dict, description="DeepSpeed keys that override the generated ones."

@@ -18,6 +18,7 @@ from equipoise.search.space import Space
 from equipoise.search.warm_start import earlier_recipes
 from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_precision, resolve_workers
+from equipoise.training.feasibility import check_feasible
 from equipoise.training.gguf import describe_conversion
 from equipoise.training.pretrained import resolve_pretrained
 
@@ -43,6 +44,7 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     replica_usd_per_hour(prices, config.cost)
     load_profile(config.cost.profile)
     prices.node(config.cost.training_node or config.cost.node, "cost.training_node")
+    check_feasible(config.training)
     workers = resolve_workers(config.training)
     build_deepspeed_config(
         config.training, workers=workers, total_steps=100, learning_rate=config.training.learning_rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +35,32 @@ def epoch_batches(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def batches_from(
+    lengths: NDArray[np.int64], batch_size: int, seed: int, first: int, total: int
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Step number and global batch of each step from `first` up to `total`."""
+    each_epoch = math.ceil(len(lengths) / batch_size)
+    epoch, batches = -1, list[NDArray[np.int64]]()
+    for step in range(first, total):
+        if step // each_epoch != epoch:
+            epoch = step // each_epoch
+            batches = epoch_batches(lengths, batch_size, seed, epoch)
+        yield step, batches[step % each_epoch]
+
+
+def padding_share(lengths: NDArray[np.int64], batches: list[NDArray[np.int64]]) -> float:
+    """Share of padding among the places of batches that are padded to their longest row."""
+    places = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
+    return 1 - float(sum(lengths[rows].sum() for rows in batches)) / places
+
+
 def worker_share(
     batch: NDArray[np.int64], rank: int, workers: int, places: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int64], float]:
     """One worker's rows of a global batch, and the weight of their mean loss.
+
+    With accumulation, a worker takes several parts: part i of n workers and k parts each is the share of
+    rank i of n × k.
 
     The weights make the average over workers equal the mean over the global batch, also where the
     last batch does not divide. A worker without rows gets one of another's at weight 0, since

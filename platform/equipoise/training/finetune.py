@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from equipoise.config import RunConfig
 from equipoise.tasks import Task, find_task
 from equipoise.training.batches import count_steps
-from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_workers
+from equipoise.training.deepspeed_config import build_deepspeed_config
+from equipoise.training.examples import Examples
 from equipoise.training.fit import fit
-from equipoise.training.loop import Examples, TrainingJob
+from equipoise.training.job import TrainingJob
+from equipoise.training.losses import Objective
+from equipoise.training.workers import resolve_workers, trains_on_gpus
 
 
 def encode_examples(
@@ -46,7 +49,7 @@ def finetune_teacher(
         labels,
         None,
     )
-    return fit(job, examples, target, workers=resolve_workers(training), scratch=scratch)
+    return fit(job, examples, target, training=training, scratch=scratch)
 
 
 def distill_student(
@@ -56,7 +59,7 @@ def distill_student(
     settings = config.distillation
     title = f"distilling {len(layers)} layers ({','.join(map(str, layers))})"
     job = _job(config, title, teacher, examples, settings.epochs, settings.learning_rate, None, layers)
-    return fit(job, examples, target, workers=resolve_workers(config.training), scratch=scratch)
+    return fit(job, examples, target, training=config.training, scratch=scratch)
 
 
 def _job(
@@ -83,6 +86,11 @@ def _job(
         batch_size=training.batch_size,
         total_steps=steps,
         seed=config.seed,
-        temperature=config.distillation.temperature,
-        soft_share=config.distillation.soft_share if examples.teacher_logits is not None else 0.0,
+        objective=Objective()
+        if examples.teacher_logits is None
+        else Objective(config.distillation.temperature, config.distillation.soft_share),
+        gradient_checkpointing=training.gradient_checkpointing,
+        on_gpus=trains_on_gpus(training),
+        checkpoint_every_steps=training.checkpoint_every_steps,
+        checkpoint_every_s=training.checkpoint_every_s,
     )

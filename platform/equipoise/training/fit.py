@@ -6,52 +6,68 @@ import shutil
 import threading
 import uuid
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from equipoise import hardware, storage
+from equipoise import storage
+from equipoise.config.training import TrainingConfig
 from equipoise.errors import EquipoiseError, RetryableError
-from equipoise.training.loop import Examples, TrainingJob, train_worker
+from equipoise.training.examples import Examples
+from equipoise.training.job import TrainingJob
+from equipoise.training.loop import train_worker
+from equipoise.training.weights import MODEL_FILES
+from equipoise.training.workers import scaling_options
 
 
-def fit(job: TrainingJob, examples: Examples, target: Path, *, workers: int, scratch: Path) -> dict[str, Any]:
-    """Train on `workers` Ray Train workers and write the model folder at once.
+def fit(
+    job: TrainingJob, examples: Examples, target: Path, *, training: TrainingConfig, scratch: Path
+) -> dict[str, Any]:
+    """Train on Ray Train workers and write the model folder at once.
+
+    What a killed try of the same job saved is gone on from.
 
     Args:
         target: the model folder: config.json, model.safetensors, deepspeed.json.
-        scratch: a folder for Ray Train's own state, emptied afterwards.
+        scratch: a folder for checkpoints and Ray Train's own state; emptied when the training is done.
 
     Returns:
         The loop's figures.
 
     Raises:
-        EquipoiseError: the training itself failed (a NaN loss).
-        RetryableError: workers could not start or died.
+        TrainingDivergedError: the loss is not finite.
+        StorageError: a checkpoint did not fit on the disk.
+        RetryableError: workers could not start or died more often than `training.retries`.
     """
     import ray
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    gpus = len(hardware.describe_hardware()["gpus"])
+    for left in scratch.glob("fit-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    checkpoints = scratch / f"checkpoints-{job.digest(examples)}"
+    job = replace(job, checkpoints=str(checkpoints))
     name = f"fit-{uuid.uuid4().hex[:8]}"
     # Typed loosely: the annotations of Ray Train 2.60 are those of its first version.
     build: Any = TorchTrainer
     failures: Any = ray.train.FailureConfig
+    scale: Any = ray.train.ScalingConfig
     trainer = build(
         train_worker,
         train_loop_config={"job": job, "examples": ray.put(examples)},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=bool(gpus), resources_per_worker={"CPU": 1}
-        ),
+        torch_config=TorchConfig(backend="nccl" if job.on_gpus else "gloo"),
+        scaling_config=scale(**scaling_options(training)),
         run_config=ray.train.RunConfig(
             storage_path=str(scratch),
             name=name,
-            failure_config=failures(max_failures=1, controller_failure_limit=2),
+            failure_config=failures(max_failures=training.retries, controller_failure_limit=2),
         ),
     )
     try:
         result = _fit_aside(trainer)
+        fault = result.return_value.get("fault")
+        if fault is not None:
+            raise fault
         checkpoint = result.checkpoint
         if checkpoint is None:
             raise RetryableError("training ended without weights", where=job.title)
@@ -62,6 +78,7 @@ def fit(job: TrainingJob, examples: Examples, target: Path, *, workers: int, scr
             storage.put_json(str(folder / "deepspeed.json"), job.deepspeed)
 
         storage.write_folder(target, fill)
+        shutil.rmtree(checkpoints, ignore_errors=True)
         figures: dict[str, Any] = result.return_value
         return figures
     except ray.train.TrainingFailedError as error:
@@ -88,7 +105,7 @@ def _fit_aside(trainer: Any) -> Any:
 
 
 def _only_the_model(_: str, names: list[str]) -> set[str]:
-    return {name for name in names if name not in ("config.json", "model.safetensors")}
+    return {name for name in names if name not in MODEL_FILES}
 
 
 def _cause(error: Exception, title: str) -> EquipoiseError:

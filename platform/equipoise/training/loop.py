@@ -5,211 +5,237 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.errors import TrainingDivergedError
+from equipoise.errors import EquipoiseError, TrainingDivergedError
 from equipoise.observability import progress
-from equipoise.tasks import IGNORED
-from equipoise.training.batches import epoch_batches, worker_share
+from equipoise.training.batches import batches_from, worker_share
+from equipoise.training.checkpoints import CheckpointStore, Timetable
+from equipoise.training.deepspeed_config import fit_to_workers
+from equipoise.training.engine_state import gather_state, load_weights, read_state, write_state
+from equipoise.training.examples import Examples, take_batch
+from equipoise.training.job import TrainingJob
+from equipoise.training.losses import compute_loss
+from equipoise.training.weights import write_model
+
+_REMEMBERED_LOSSES = 10
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Encoded training rows.
+@dataclass
+class Position:
+    """How far a training is; kept in its checkpoints."""
 
-    `arrays` are the model's inputs with the row as first axis; `targets` (rows,) or (rows, longest)
-    with IGNORED where nothing is asked; `ragged`, whether second axes are padded to the longest row;
-    `teacher_logits` (places, classes) in the order of the targets that are not ignored, or None.
-    """
+    step: int = 0
+    rows: int = 0
+    tokens: int = 0
+    elapsed_s: float = 0.0
+    losses: list[float] = field(default_factory=list)
 
-    arrays: dict[str, NDArray[Any]]
-    targets: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    ragged: bool = True
-    teacher_logits: NDArray[np.float32] | None = None
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    @cached_property
-    def places(self) -> NDArray[np.int64]:
-        """Number of places of each row, shape (rows,)."""
-        return np.asarray((self.targets != IGNORED).reshape(len(self), -1).sum(axis=1), dtype=np.int64)
-
-    @cached_property
-    def first_place(self) -> NDArray[np.int64]:
-        """Number of places before each row, shape (rows,)."""
-        return np.cumsum(self.places) - self.places
-
-    def places_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Numbers of the places of some rows, in their order."""
-        starts, counts = self.first_place[rows], self.places[rows]
-        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.asarray(np.repeat(starts, counts) + offsets, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """What a worker needs beside the examples."""
-
-    title: str
-    model_folder: str
-    model_class: str
-    labels: int | None
-    layers: tuple[int, ...] | None
-    freeze_embeddings: bool
-    deepspeed: dict[str, Any]
-    batch_size: int
-    total_steps: int
-    seed: int
-    temperature: float = 1.0
-    soft_share: float = 0.0
+    def figures(self, usd_per_hour: float | None = None) -> dict[str, float]:
+        """What progress shows and the run records."""
+        seconds = max(self.elapsed_s, 1e-9)
+        found = {
+            "loss": float(np.mean(self.losses[-_REMEMBERED_LOSSES:])),
+            "rows_per_s": self.rows / seconds,
+            "tokens_per_s": self.tokens / seconds,
+        }
+        return found if usd_per_hour is None else found | {"usd": usd_per_hour * seconds / 3600}
 
 
 def train_worker(config: dict[str, Any]) -> dict[str, Any]:
-    """Train one model; rank 0 reports its weights in fp32 as the checkpoint.
+    """Train one model, on from its latest checkpoint; rank 0 reports the fp32 weights.
 
     Args:
         config: `job` (a TrainingJob) and `examples` (an object reference to Examples).
 
     Returns:
-        Mean loss of the last steps, rows a second over all workers, and CPU seconds of each worker.
+        Figures of the loop; or `fault`, an EquipoiseError that no restart of the workers would mend.
     """
-    import deepspeed
     import ray
     import ray.train
     import torch
 
-    from equipoise.training.initialization import freeze_embeddings, load_initial_model
-
-    cpu_begun = time.process_time()
     job: TrainingJob = config["job"]
     examples: Examples = ray.get(config["examples"])
-    context = ray.train.get_context()
-    rank, workers = context.get_world_rank(), context.get_world_size()
-    torch.manual_seed(job.seed + rank)
+    rank = ray.train.get_context().get_world_rank()
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
-    _use_shared_memory_op(deepspeed)
+    loop = Loop(job, examples, rank, ray.train.get_context().get_world_size())
+    try:
+        loop.run()
+    except TrainingDivergedError as error:
+        return {"fault": error}
+    except _CheckpointFaultError as error:
+        return {"fault": error.cause}
+    figures = loop.position.figures()
+    _report_model(loop.engine, loop.original, figures, rank)
+    return figures | {"loop_s": loop.position.elapsed_s}
 
-    # The same seed on every rank: a new head must start equal everywhere.
-    with torch.random.fork_rng():
-        torch.manual_seed(job.seed)
-        model = load_initial_model(job.model_folder, job.model_class, job.labels, job.layers)
-    frozen = freeze_embeddings(model) if job.freeze_embeddings else []
-    original = {name: value.detach().clone() for name, value in model.named_parameters() if name in frozen}
-    engine, _, _, _ = deepspeed.initialize(
-        model=model,
-        model_parameters=[p for p in model.parameters() if p.requires_grad],
-        config=job.deepspeed,
-    )
-    engine.train()
-    losses: list[float] = []
-    started = time.perf_counter()
-    step = rows_seen = epoch = 0
-    while step < job.total_steps:
-        for batch in epoch_batches(examples.lengths, job.batch_size, job.seed, epoch):
-            if step >= job.total_steps:
-                break
-            rows, weight = worker_share(batch, rank, workers, examples.places)
-            loss = _loss(torch, engine, examples, rows, job) * weight
-            engine.backward(loss)
-            engine.step()
-            value = float(loss.detach())
-            if not np.isfinite(value):
-                raise TrainingDivergedError(
-                    f"the loss is not finite at step {step}: rows {rows[:8].tolist()}…, "
-                    f"learning rate {engine.get_lr()[0]:.2e}",
-                    where=job.title,
-                    remedy="lower training.learning_rate, or use precision fp32",
+
+class Loop:
+    """One worker's part of a training; every worker goes through the same steps.
+
+    Needs an initialized torch.distributed group.
+    """
+
+    def __init__(self, job: TrainingJob, examples: Examples, rank: int, workers: int) -> None:
+        import torch
+
+        os.environ["DS_ACCELERATOR"] = "cuda" if job.on_gpus and torch.cuda.is_available() else "cpu"
+        import deepspeed
+
+        from equipoise.training.initialization import freeze_embeddings, load_initial_model
+
+        self.job, self.examples, self.rank, self.workers = job, examples, rank, workers
+        self.timetable = Timetable(job.checkpoint_every_steps, job.checkpoint_every_s)
+        self.store = CheckpointStore(Path(job.checkpoints)) if job.checkpoints else None
+        _use_shared_memory_op(deepspeed)
+        # The same seed on every rank: a new head must start equal everywhere.
+        with torch.random.fork_rng():
+            torch.manual_seed(job.seed)
+            model: Any = load_initial_model(job.model_folder, job.model_class, job.labels, job.layers)
+        frozen = freeze_embeddings(model) if job.freeze_embeddings else []
+        self.original = {
+            name: value.detach().clone() for name, value in model.named_parameters() if name in frozen
+        }
+        if job.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        latest = self._agree_on_checkpoint(torch)
+        if latest is not None:
+            load_weights(model, latest)
+        self.engine, _, _, _ = deepspeed.initialize(
+            model=model,
+            model_parameters=[p for p in model.parameters() if p.requires_grad],
+            config=fit_to_workers(job.deepspeed, job.batch_size, workers),
+        )
+        self.engine.train()
+        self.dtype = next(self.engine.module.parameters()).dtype
+        self.position = Position() if latest is None else Position(**read_state(self.engine, latest))
+
+    def run(self) -> None:
+        """All steps that are left.
+
+        Raises:
+            TrainingDivergedError: on every rank alike, at a step whose loss is not finite.
+        """
+        job, at = self.job, self.position
+        before_s, started = at.elapsed_s, time.perf_counter()
+        for step, batch in batches_from(
+            self.examples.lengths, job.batch_size, job.seed, at.step, job.total_steps
+        ):
+            loss = self.step(step, batch)
+            due = self.rank == 0 and self.store is not None and self.timetable.due(step + 1)
+            loss, asked = self._sum(loss / self.workers, float(due))
+            if not np.isfinite(loss):
+                raise self._diverged(step, batch)
+            at.step, at.rows = step + 1, at.rows + len(batch)
+            at.tokens += int(self.examples.lengths[batch].sum())
+            at.losses = [*at.losses[1 - _REMEMBERED_LOSSES :], loss]
+            at.elapsed_s = before_s + time.perf_counter() - started
+            if asked and at.step < job.total_steps:
+                self._put_checkpoint()
+            if self.rank == 0:
+                figures: dict[str, Any] = at.figures(job.usd_per_hour)
+                progress.tell(job.title, at.step, job.total_steps, **figures)
+
+    def step(self, step: int, batch: NDArray[np.int64]) -> float:
+        """One optimizer step on this worker's share of a global batch; returns its weighted loss."""
+        import torch
+
+        # Seeded by step, so that a resumed training drops out what an uninterrupted one does.
+        torch.manual_seed(np.random.SeedSequence([self.job.seed, step, self.rank]).generate_state(1)[0])
+        parts = self.engine.gradient_accumulation_steps()
+        total = 0.0
+        for part in range(parts):
+            share = worker_share(
+                batch, self.rank + part * self.workers, self.workers * parts, self.examples.places
+            )
+            taken = take_batch(self.examples, share[0], self.engine.device, self.dtype)
+            outputs = self.engine(**taken.inputs)
+            loss = compute_loss(outputs.logits, taken, self.job.objective) * share[1]
+            self.engine.backward(loss)
+            self._apply(step, batch)
+            total += float(loss.detach()) / parts
+        return total
+
+    def _apply(self, step: int, batch: NDArray[np.int64]) -> None:
+        try:
+            self.engine.step()
+        except Exception as error:
+            # DeepSpeed's fp16 gives up with a bare Exception once no loss scale is left to try.
+            if "loss scale already at minimum" in str(error):
+                raise self._diverged(step, batch) from error
+            raise
+
+    def _diverged(self, step: int, batch: NDArray[np.int64]) -> TrainingDivergedError:
+        rows = ", ".join(map(str, batch[:16].tolist())) + (
+            f" and {len(batch) - 16} more" if len(batch) > 16 else ""
+        )
+        return TrainingDivergedError(
+            f"the loss is not finite at step {step}: rows {rows}, "
+            f"learning rate {self.engine.get_lr()[0]:.2e}",
+            where=self.job.title,
+            remedy="lower training.learning_rate, or use precision fp32",
+        )
+
+    def _put_checkpoint(self) -> None:
+        """Write a checkpoint; a fault of the one writer stops every rank."""
+        gathered = gather_state(self.engine, self.original, keep=self.rank == 0)
+        fault: EquipoiseError | None = None
+        if self.rank == 0 and self.store is not None:
+            position = asdict(self.position)
+            try:
+                self.store.put(
+                    self.position.step, lambda folder: write_state(self.engine, gathered, folder, position)
                 )
-            losses.append(value)
-            step += 1
-            rows_seen += len(batch)
-            if rank == 0:
-                pace = rows_seen / (time.perf_counter() - started)
-                progress.tell(job.title, step, job.total_steps, loss=value, rows_per_s=pace)
-        epoch += 1
-    elapsed = time.perf_counter() - started
-    figures: dict[str, Any] = {
-        "loss": float(np.mean(losses[-10:])),
-        "rows_per_s": rows_seen / elapsed,
-        "loop_s": elapsed,
-        "worker_cpu_s": _gather(torch, time.process_time() - cpu_begun, workers),
-    }
-    _report_weights(engine, original, figures, rank)
-    return figures
+            except EquipoiseError as error:
+                fault = error
+        (failed,) = self._sum(float(fault is not None))
+        if failed:
+            raise _CheckpointFaultError(fault)
+        self.timetable.done()
+
+    def _agree_on_checkpoint(self, torch: Any) -> Path | None:
+        """The newest checkpoint that rank 0 sees."""
+        if self.store is None:
+            return None
+        found = self.store.latest()
+        device = "cuda" if os.environ["DS_ACCELERATOR"] == "cuda" else "cpu"
+        newest = torch.tensor([-1 if found is None else found], device=device)
+        torch.distributed.broadcast(newest, 0)
+        return None if newest.item() < 0 else self.store.at(int(newest.item()))
+
+    def _sum(self, *values: float) -> list[float]:
+        """Sums over all ranks."""
+        import torch
+
+        together = torch.tensor(values, dtype=torch.float64, device=self.engine.device)
+        torch.distributed.all_reduce(together)
+        return [float(value) for value in together]
 
 
-def _gather(torch: Any, value: float, workers: int) -> list[float]:
-    """A figure of every rank, in order of rank."""
-    found = [0.0] * workers
-    torch.distributed.all_gather_object(found, value)
-    return found
+class _CheckpointFaultError(Exception):
+    """A checkpoint could not be written; `cause` is set on the rank that wrote."""
+
+    def __init__(self, cause: EquipoiseError | None) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
-def _loss(torch: Any, engine: Any, examples: Examples, rows: NDArray[np.int64], job: TrainingJob) -> Any:
-    """Mean loss over the places of these rows; 0 where they have none."""
-    longest = int(examples.lengths[rows].max()) if examples.ragged else None
-
-    dtype = next(engine.module.parameters()).dtype
-
-    def cut(array: NDArray[Any]) -> Any:
-        part = array[rows] if longest is None or array.ndim == 1 else array[rows, :longest]
-        found = torch.from_numpy(np.ascontiguousarray(part)).to(engine.device)
-        return found.to(dtype) if found.is_floating_point() else found
-
-    targets = cut(examples.targets)
-    logits = engine(**{name: cut(array) for name, array in examples.arrays.items()}).logits.float()
-    asked = targets != IGNORED
-    logits, targets = logits[asked], targets[asked]
-    functional = torch.nn.functional
-    hard = functional.cross_entropy(logits, targets, reduction="sum") / max(len(targets), 1)
-    if examples.teacher_logits is None or job.soft_share == 0:
-        return hard
-    teacher = torch.from_numpy(examples.teacher_logits[examples.places_of(rows)]).to(engine.device)
-    soft = functional.kl_div(
-        functional.log_softmax(logits / job.temperature, dim=-1),
-        functional.log_softmax(teacher / job.temperature, dim=-1),
-        log_target=True,
-        reduction="sum",
-    ) / max(len(targets), 1)
-    # The gradient of the soft term shrinks with the temperature squared (Hinton et al., 2015).
-    return job.soft_share * job.temperature**2 * soft + (1 - job.soft_share) * hard
-
-
-def _report_weights(engine: Any, original: dict[str, Any], figures: dict[str, Any], rank: int) -> None:
-    """Gather the fp32 master weights (collective under ZeRO) and report them from rank 0."""
+def _report_model(engine: Any, original: dict[str, Any], figures: dict[str, float], rank: int) -> None:
+    """Report the model folder from rank 0."""
     import ray.train
-    from deepspeed.utils import safe_get_full_fp32_param
-    from safetensors.torch import save_file
 
-    state: dict[str, Any] = {}
-    for name, parameter in engine.module.named_parameters():
-        full = original.get(name)
-        if full is None:
-            full = safe_get_full_fp32_param(parameter)
-        if full is None:
-            full = parameter.detach()
-        state[name] = full.float().cpu().contiguous().clone()
-    # Running means and the like, which a BatchNorm keeps; whole on every rank.
-    learned = engine.module.state_dict().keys() - state.keys()
-    for name, buffer in engine.module.named_buffers():
-        if name in learned:
-            state[name] = (buffer.float() if buffer.is_floating_point() else buffer).cpu().contiguous()
     if rank != 0:
+        write_model(engine, original, None)
         ray.train.report(dict(figures), checkpoint=None)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        engine.module.config.architectures = [type(engine.module).__name__]
-        engine.module.config.save_pretrained(folder)
+        write_model(engine, original, Path(scratch))
         ray.train.report(dict(figures), checkpoint=ray.train.Checkpoint.from_directory(scratch))
 
 
