@@ -96,8 +96,9 @@ def _check_zero(training: TrainingConfig) -> None:
             value=True,
             remedy="use training.zero_stage 3",
         )
-    local = not os.environ.get("RAY_ADDRESS")
-    if training.offload_optimizer and trains_on_gpus(training) and local and not hardware.has_compiler():
+    torchs = training.deepspeed.get("optimizer", {}).get("params", {}).get("torch_adam", False)
+    here = trains_on_gpus(training) and not os.environ.get("RAY_ADDRESS")
+    if training.offload_optimizer and here and not torchs and not hardware.has_compiler():
         raise ConfigError(
             "DeepSpeed's Adam for the host's memory has to be compiled, and there is no C++ compiler",
             where="training.offload_optimizer",

@@ -69,7 +69,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         loop.run()
     except TrainingDivergedError as error:
         return {"fault": error}
-    except _CheckpointFaultError as error:
+    except CheckpointFaultError as error:
         return {"fault": error.cause}
     figures = loop.position.figures()
     _report_model(loop.engine, loop.original, figures, rank)
@@ -196,7 +196,7 @@ class Loop:
                 fault = error
         (failed,) = self._sum(float(fault is not None))
         if failed:
-            raise _CheckpointFaultError(fault)
+            raise CheckpointFaultError(fault)
         self.timetable.done()
 
     def _agree_on_checkpoint(self, torch: Any) -> Path | None:
@@ -218,7 +218,7 @@ class Loop:
         return [float(value) for value in together]
 
 
-class _CheckpointFaultError(Exception):
+class CheckpointFaultError(Exception):
     """A checkpoint could not be written; `cause` is set on the rank that wrote."""
 
     def __init__(self, cause: EquipoiseError | None) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from equipoise.training.batches import count_steps, epoch_batches, worker_share
+from equipoise.training.batches import batches_from, count_steps, epoch_batches, padding_share, worker_share
 
 LENGTHS = st.lists(st.integers(2, 128), min_size=1, max_size=300).map(
     lambda values: np.array(values, dtype=np.int64)
@@ -84,3 +84,17 @@ def test_batches_do_not_come_in_order_of_length() -> None:
 )
 def test_steps_of_a_training(rows: int, batch_size: int, epochs: float, steps: int) -> None:
     assert count_steps(rows, batch_size, epochs) == steps
+
+
+@given(first=st.integers(0, 30), total=st.integers(1, 40))
+def test_batches_from_a_step_are_the_rest_of_all(first: int, total: int) -> None:
+    lengths = np.arange(2, 25, dtype=np.int64)
+    every = [(step, batch.tolist()) for step, batch in batches_from(lengths, 4, 7, 0, total)]
+    rest = [(step, batch.tolist()) for step, batch in batches_from(lengths, 4, 7, first, total)]
+    assert [step for step, _ in every] == list(range(total))
+    assert rest == every[first:]
+
+
+def test_padding_is_what_rows_lack_to_their_batches_longest() -> None:
+    lengths = np.array([2, 4, 3, 3], dtype=np.int64)
+    assert padding_share(lengths, [np.array([0, 1]), np.array([2, 3])]) == pytest.approx(2 / 14)

@@ -79,3 +79,45 @@ def test_auto_takes_what_the_machine_multiplies() -> None:
     assert resolve_precision(TrainingConfig()) == ("bf16" if native else "fp32")
     assert resolve_workers(TrainingConfig()) == (len(machine["gpus"]) or machine["cores"])
     assert resolve_workers(TrainingConfig(workers=3)) == 3
+
+
+def test_accumulation_splits_a_workers_share() -> None:
+    training = TrainingConfig(batch_size=64, gradient_accumulation=4)
+    built = build_deepspeed_config(training, workers=2, total_steps=10, learning_rate=1e-4)
+    assert (built["train_micro_batch_size_per_gpu"], built["gradient_accumulation_steps"]) == (8, 4)
+    with pytest.raises(ConfigError) as caught:
+        build_deepspeed_config(training, workers=3, total_steps=10, learning_rate=1e-4)
+    assert "multiple of 12, such as 72" in caught.value.remedy
+
+
+def test_offload_and_fp16_are_deepspeeds() -> None:
+    training = TrainingConfig(
+        zero_stage=3, offload_optimizer=True, offload_parameters=True, precision="fp16", loss_scale=128
+    )
+    built = build_deepspeed_config(training, workers=1, total_steps=10, learning_rate=1e-4)
+    assert built["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
+    assert built["zero_optimization"]["offload_param"]["device"] == "cpu"
+    assert built["fp16"] == {"enabled": True, "loss_scale": 128, "initial_scale_power": 16}
+    assert built["bf16"] == {"enabled": False}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kind"),
+    [("linear", "WarmupDecayLR"), ("cosine", "WarmupCosineLR"), ("constant", "WarmupLR")],
+)
+def test_every_schedule_is_one_that_deepspeed_builds(schedule: str, kind: str) -> None:
+    import torch
+    from deepspeed.runtime import lr_schedules
+
+    training = TrainingConfig.model_validate({"schedule": schedule, "warmup_share": 0.2})
+    built = build_deepspeed_config(training, workers=1, total_steps=50, learning_rate=1e-3)["scheduler"]
+    assert built["type"] == kind
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
+    rates = []
+    made = getattr(lr_schedules, kind)(optimizer, **built["params"])
+    for _ in range(50):
+        made.step()
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+    assert rates.index(max(rates)) in (9, 10)
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates[-1] == pytest.approx(1e-3) if schedule == "constant" else rates[-1] < 1e-4

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from equipoise import hardware
+from equipoise.config.training import TrainingConfig
+from equipoise.errors import ConfigError
+from equipoise.training.deepspeed_config import build_deepspeed_config
+from equipoise.training.feasibility import check_feasible
+from equipoise.training.workers import scaling_options, worker_range, worker_resources
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """This machine's description, to be changed: 4 cores with bf16, no GPU."""
+    described: dict[str, Any] = {
+        **hardware.describe_hardware(),
+        "cores": 4,
+        "gpus": [],
+        "flags": ["avx512_bf16"],
+    }
+    monkeypatch.setattr(hardware, "describe_hardware", lambda: described)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return described
+
+
+@pytest.mark.parametrize(
+    ("section", "where", "remedy"),
+    [
+        ({"precision": "fp16"}, "training.precision", "bf16 or fp32"),
+        ({"loss_scale": 128.0}, "training.loss_scale", "fp16"),
+        ({"zero_stage": 0, "offload_optimizer": True}, "training.offload_optimizer", "zero_stage 1, 2 or 3"),
+        ({"zero_stage": 2, "offload_parameters": True}, "training.offload_parameters", "zero_stage 3"),
+        ({"workers": 5}, "training.workers", "RAY_ADDRESS"),
+        ({"workers": 2, "resources_per_worker": {"GPU": 1}}, "training.workers", "RAY_ADDRESS"),
+        ({"workers": 3, "resources_per_worker": {"CPU": 2}}, "training.workers", "fewer workers"),
+        ({"workers": "4..2"}, "training.workers", "2..4"),
+        ({"workers": 4, "batch_size": 2}, "training.workers", "at most 2"),
+    ],
+)
+@pytest.mark.usefixtures("machine")
+def test_what_this_machine_cannot_do_is_refused(section: dict[str, Any], where: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_feasible(TrainingConfig.model_validate(section))
+    assert caught.value.where == where
+    assert remedy in caught.value.remedy
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("machine")
+def test_what_it_can_do_passes() -> None:
+    for section in (
+        {},
+        {"workers": "1..8"},
+        {"precision": "bf16", "zero_stage": 3, "offload_parameters": True},
+    ):
+        check_feasible(TrainingConfig.model_validate(section))
+
+
+def test_fp16_on_a_cpu_follows_its_instructions(machine: dict[str, Any]) -> None:
+    machine["flags"] = ["avx512_fp16"]
+    check_feasible(TrainingConfig(precision="fp16"))
+
+
+@pytest.mark.usefixtures("machine")
+def test_old_accelerators_have_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(ConfigError, match="V100 does not multiply bf16"):
+        check_feasible(TrainingConfig(workers=64, accelerator_type="V100"))
+    for training in (
+        TrainingConfig(workers=64, accelerator_type="V100", precision="fp16"),
+        TrainingConfig(workers=64, accelerator_type="A100-80G", precision="bf16"),
+    ):
+        check_feasible(training)
+
+
+def test_offload_on_gpus_needs_a_compiler_or_torchs_adam(
+    machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine["gpus"] = ["NVIDIA A100"]
+    monkeypatch.setattr(hardware, "has_compiler", lambda: False)
+    section: dict[str, Any] = {"zero_stage": 2, "offload_optimizer": True}
+    with pytest.raises(ConfigError, match="no C\\+\\+ compiler"):
+        check_feasible(TrainingConfig(**section))
+    check_feasible(TrainingConfig(**section, deepspeed={"optimizer": {"params": {"torch_adam": True}}}))
+    monkeypatch.setattr(hardware, "has_compiler", lambda: True)
+    check_feasible(TrainingConfig(**section))
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_section_becomes_ray_trains_scaling() -> None:
+    assert scaling_options(TrainingConfig()) == {
+        "num_workers": 4,
+        "use_gpu": False,
+        "resources_per_worker": {"CPU": 1},
+        "placement_strategy": "PACK",
+        "accelerator_type": None,
+    }
+    wide = TrainingConfig(
+        workers="2..8",
+        accelerator_type="A100-80G",
+        resources_per_worker={"CPU": 12},
+        placement="SPREAD",
+    )
+    assert worker_range(wide) == (2, 8)
+    found = scaling_options(wide)
+    assert found["num_workers"] == (2, 8)
+    assert (found["use_gpu"], found["resources_per_worker"]) == (True, {"CPU": 12, "GPU": 1})
+    assert worker_resources(TrainingConfig(accelerator_type="T4", resources_per_worker={"GPU": 0})) == {
+        "CPU": 1
+    }
+
+
+def test_ray_train_takes_the_scaling() -> None:
+    from ray.train import ScalingConfig
+
+    for section in ({"workers": "2..8"}, {"workers": 3, "resources_per_worker": {"CPU": 0.5}}):
+        ScalingConfig(**scaling_options(TrainingConfig.model_validate(section)))
+
+
+def test_an_elastic_group_needs_no_batch_that_divides() -> None:
+    training = TrainingConfig(workers="2..5", batch_size=32)
+    built = build_deepspeed_config(training, workers=5, total_steps=10, learning_rate=1e-4)
+    assert built["train_micro_batch_size_per_gpu"] == 7
