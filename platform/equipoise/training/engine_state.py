@@ -46,6 +46,7 @@ def write_state(
         "global_steps": engine.global_steps,
         "global_samples": engine.global_samples,
         "skipped_steps": engine.skipped_steps,
+        "adam_steps": _adam_steps(engine),
         "schedule": engine.lr_scheduler.state_dict() if engine.lr_scheduler else None,
         "loss_scaler": {
             name: value
@@ -75,7 +76,7 @@ def read_state(engine: Any, folder: Path) -> dict[str, Any]:
     ):
         held = set(moments.keys())
         if held:
-            _create_moments(engine, counters["global_steps"] - counters["skipped_steps"])
+            _create_moments(engine, counters["adam_steps"])
         copies = fp32_copies(engine)
         for name, parameter in engine.module.named_parameters():
             if not parameter.requires_grad:
@@ -153,14 +154,19 @@ def _set_shard(engine: Any, parameter: Any, value: Any, key: str | None) -> None
     shard[: mine.numel()].data.copy_(mine)
 
 
-def _create_moments(engine: Any, applied: int) -> None:
+def _adam_steps(engine: Any) -> int:
+    """Steps that Adam counts; its state is created by an empty step in some of DeepSpeed's optimizers."""
+    return int(next((state["step"] for state in _inner(engine).state.values() if "step" in state), 0))
+
+
+def _create_moments(engine: Any, steps: int) -> None:
     """Empty moments, as the first step would create them."""
     import torch
 
     inner = _inner(engine)
     flat = getattr(engine.optimizer, "fp32_partitioned_groups_flat", None)
     held = flat if flat is not None else [p for group in inner.param_groups for p in group["params"]]
-    count: Any = torch.tensor(float(applied)) if isinstance(inner, torch.optim.Adam) else applied
+    count: Any = torch.tensor(float(steps)) if isinstance(inner, torch.optim.Adam) else steps
     for parameter in held:
         moments = {key: torch.zeros_like(parameter.data, dtype=torch.float32) for key in _MOMENTS}
         inner.state[parameter] = {"step": count.clone() if torch.is_tensor(count) else count, **moments}
