@@ -36,7 +36,7 @@ class Position:
     elapsed_s: float = 0.0
     losses: list[float] = field(default_factory=list)
 
-    def figures(self, usd_per_hour: float | None = None) -> dict[str, float]:
+    def figures(self, usd_per_hour: float | None = None) -> dict[str, Any]:
         """What progress shows and the run records."""
         seconds = max(self.elapsed_s, 1e-9)
         found = {
@@ -54,12 +54,14 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         config: `job` (a TrainingJob) and `examples` (an object reference to Examples).
 
     Returns:
-        Figures of the loop; or `fault`, an EquipoiseError that no restart of the workers would mend.
+        Figures of the loop, CPU seconds of each worker among them; or `fault`, an EquipoiseError that no
+        restart of the workers would mend.
     """
     import ray
     import ray.train
     import torch
 
+    cpu_begun = time.process_time()
     job: TrainingJob = config["job"]
     examples: Examples = ray.get(config["examples"])
     rank = ray.train.get_context().get_world_rank()
@@ -71,9 +73,11 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         return {"fault": error}
     except CheckpointFaultError as error:
         return {"fault": error.cause}
-    figures = loop.position.figures()
+    cpu_s = [0.0] * loop.workers
+    torch.distributed.all_gather_object(cpu_s, time.process_time() - cpu_begun)
+    figures = loop.position.figures() | {"loop_s": loop.position.elapsed_s, "worker_cpu_s": cpu_s}
     _report_model(loop.engine, loop.original, figures, rank)
-    return figures | {"loop_s": loop.position.elapsed_s}
+    return figures
 
 
 class Loop:
@@ -226,7 +230,7 @@ class CheckpointFaultError(Exception):
         self.cause = cause
 
 
-def _report_model(engine: Any, original: dict[str, Any], figures: dict[str, float], rank: int) -> None:
+def _report_model(engine: Any, original: dict[str, Any], figures: dict[str, Any], rank: int) -> None:
     """Report the model folder from rank 0."""
     import ray.train
 
@@ -244,6 +248,10 @@ def _use_shared_memory_op(deepspeed: Any) -> None:
 
     Its first use would otherwise compile for minutes, or fail where there is no compiler.
     """
+    from deepspeed.git_version_info import installed_ops
+
+    if installed_ops.get("deepspeed_shm_comm"):
+        return  # compiled when DeepSpeed was installed, as in the container image
     from deepspeed.git_version_info import installed_ops
 
     if installed_ops.get("deepspeed_shm_comm"):
