@@ -4,8 +4,9 @@ Both policies' real code runs, wrapped as Serve wraps them; only the fleet, the 
 simulated. The replica is the bundle's own: its load curve comes from what the search measured of it.
 
 The day has the usual swing and three flash crowds that triple the traffic within a minute. Each second,
-Poisson arrivals meet the replicas that are up; what they cannot carry waits. A request is late where the
-99th percentile of its second (load curve, and the queue before it) is over the objective.
+Poisson arrivals meet the replicas that are up; what they cannot carry waits, or is refused once it would
+wait over two seconds. A request is late where the 99th percentile of its second (load curve, and the queue
+before it) is over the objective, refused ones among them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from equipoise.bundle import locate_bundle, open_bundle
 from equipoise.config.cost import CostConfig
+from equipoise.config.serving import ServingConfig
 from equipoise.costs.capacity import ReplicaCapacity, plan_capacity
 from equipoise.costs.profiles import load_profile
 from equipoise.costs.replica_model import ReplicaModel, replay_p99_s, replica_model
@@ -38,6 +40,7 @@ DAY_S = 86_400
 START_S = 10
 """Seconds until a replica answers: what `equipoise serve` took here, rounded up."""
 MAX_REPLICAS = 64
+MAX_WAIT_S = ServingConfig().max_wait_ms / 1000
 CROWDS = ((9.5, 600), (13.0, 1200), (20.25, 300))
 """Flash crowds: hour of the day, and seconds."""
 CROWD_FACTOR, CROWD_RAMP_S = 3.0, 60
@@ -238,10 +241,14 @@ def simulate(
                 up += 1
             each = arrived / up
             carried = min(each, curve.rates[-1])
-            p99_s = curve.p99_at(carried, up) + queue / (up * curve.throughput_rps)
+            carries = up * curve.throughput_rps
+            left = max(0.0, queue + arrived - carries)
+            # What came last in this second waits for what was there before, or for what came with it.
+            p99_s = curve.p99_at(carried, up) + max(queue, left) / carries
             late += arrived if p99_s > objective_s else 0
             under_way = queue + arrived * float(np.interp(carried, curve.rates, curve.mean_s))
-            queue = max(0.0, queue + arrived - up * curve.throughput_rps)
+            # A replica refuses what would wait longer; a refused request is late, and gone.
+            queue = min(left, MAX_WAIT_S * carries)
             recent.append((under_way, arrived))
             replica_seconds += up + len(starting)
             means = np.mean(recent, axis=0)

@@ -114,6 +114,8 @@ def build_app(
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         # A new version starts beside the old one, which serves until its successor is warm.
         max_surge_percent=100,
+        # What fails three times fails for good: a damaged model, a library that is missing.
+        max_constructor_retry_count=3,
         ray_actor_options={
             "num_cpus": serving.cores_per_replica if num_cpus is None else num_cpus,
             "runtime_env": {"env_vars": {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ingress.IMPORT_PATH}},
