@@ -8,7 +8,7 @@ from equipoise.config.cost import CostConfig
 from equipoise.config.load import validate_config
 from equipoise.config.search import ConstraintsConfig
 from equipoise.costs.capacity import plan_capacity
-from equipoise.costs.price_book import load_prices
+from equipoise.costs.price_book import PriceBook, load_prices
 from equipoise.costs.repricing import reprice_at
 from equipoise.errors import InfeasibleError, RunFolderError
 from equipoise.pipeline.summary import require_run
@@ -39,14 +39,41 @@ def decide(run: RunFolder, changes: dict[str, float | None], rps: float | None =
     candidates = run.candidates()
     if not candidates:
         raise RunFolderError("has no finished candidate", where=run.location, remedy="run the search first")
-    if rps is not None:
-        candidates = _at_rate(candidates, cost)
+    if rps is None:
+        return {"run": run.location, **_answer(candidates, constraints)}
+    return {"run": run.location, **_answer_at_rate(candidates, constraints, cost)}
+
+
+def _answer_at_rate(
+    candidates: list[Candidate], constraints: ConstraintsConfig, cost: CostConfig
+) -> dict[str, Any]:
+    """The answer with every candidate priced at the config's arrival rate.
+
+    What a replica carries at a latency objective takes a quarter of a second to replay. So prices start
+    as lower bounds, without the objective, and only what an answer names is priced with it, until
+    nothing that it names is still a bound: then no other candidate can be cheaper.
+    """
+    book = load_prices(cost)
+    priced = [_at_rate(candidate, cost, book, objective=False) for candidate in candidates]
+    exact = {c.recipe_hash for c in candidates} if cost.p99_ms is None else set()
+    while True:
+        found = _answer(priced, constraints)
+        rough = _named(found) - exact
+        if not rough:
+            return found
+        priced = [
+            _at_rate(candidate, cost, book, objective=True) if candidate.recipe_hash in rough else candidate
+            for candidate in priced
+        ]
+        exact |= rough
+
+
+def _answer(candidates: list[Candidate], constraints: ConstraintsConfig) -> dict[str, Any]:
     teacher = next((candidate for candidate in candidates if candidate.is_teacher), None)
     common = {
-        "run": run.location,
         "candidates": len(candidates),
         "eligible": sum(candidate.eligible for candidate in candidates),
-        "rps": candidates[0].cost.rps if rps is None else rps,
+        "rps": candidates[0].cost.rps,
         "horizon_months": candidates[0].cost.horizon_months,
         "teacher": _figures(teacher),
     }
@@ -57,23 +84,25 @@ def decide(run: RunFolder, changes: dict[str, float | None], rps: float | None =
     return {**explain(choice, teacher, candidates, constraints), **common, "choice": _figures(choice)}
 
 
-def _at_rate(candidates: list[Candidate], cost: CostConfig) -> list[Candidate]:
-    book = load_prices(cost)
-    return [
-        candidate.model_copy(
-            update={
-                "cost": reprice_at(
-                    cost.rps,
-                    candidate.cost,
-                    throughput_rps=candidate.speed.throughput_rps.value,
-                    cost=cost,
-                    book=book,
-                    capacity=plan_capacity(candidate.speed, cost),
-                )
-            }
-        )
-        for candidate in candidates
-    ]
+def _named(found: dict[str, Any]) -> set[str]:
+    """Hashes of the candidates that an answer rests on."""
+    named = [found["teacher_hash"], found.get("recipe_hash"), (found.get("nearest") or {}).get("recipe_hash")]
+    named += [wider["recipe_hash"] for wider in found.get("relaxed", {}).values()]
+    named += found.get("enough_alone_by", {}).values()
+    return {name for name in named if name is not None}
+
+
+def _at_rate(candidate: Candidate, cost: CostConfig, book: PriceBook, *, objective: bool) -> Candidate:
+    """The candidate priced at the config's arrival rate, with its latency objective or without."""
+    terms = reprice_at(
+        cost.rps,
+        candidate.cost,
+        throughput_rps=candidate.speed.throughput_rps.value,
+        cost=cost,
+        book=book,
+        capacity=plan_capacity(candidate.speed, cost) if objective else None,
+    )
+    return candidate.model_copy(update={"cost": terms})
 
 
 def _figures(candidate: Candidate | None) -> dict[str, Any] | None:

@@ -82,6 +82,7 @@ def diagnose(candidates: Sequence[Candidate], constraints: ConstraintsConfig) ->
     nearest = min(eligible, key=lambda c: (sum(over[c.recipe_hash].values()), c.recipe_hash))
     missed = over[nearest.recipe_hash]
     binding = max(missed, key=lambda name: missed[name])
+    alone = _enough_alone(eligible, over)
     bound, value = bounds(constraints)[binding], _text(CONSTRAINTS[binding].value(nearest))
     return {
         **record,
@@ -92,7 +93,8 @@ def diagnose(candidates: Sequence[Candidate], constraints: ConstraintsConfig) ->
             "constraints": _margins(nearest, constraints),
             "violates": sorted(missed, key=lambda name: (-missed[name], name)),
         },
-        "enough_alone": _enough_alone(eligible, over),
+        "enough_alone": {name: CONSTRAINTS[name].value(found) for name, found in alone.items()},
+        "enough_alone_by": {name: found.recipe_hash for name, found in alone.items()},
         "reason": f"no candidate meets the constraints: {binding} = {bound:g} binds; the nearest is "
         f"{nearest.recipe.label} ({nearest.recipe_hash}) at {value}",
     }
@@ -159,17 +161,16 @@ def _relaxations(
     return found
 
 
-def _enough_alone(
-    eligible: Sequence[Candidate], over: dict[str, dict[str, float]]
-) -> dict[str, float | None]:
-    least: dict[str, tuple[float, float | None]] = {}
+def _enough_alone(eligible: Sequence[Candidate], over: dict[str, dict[str, float]]) -> dict[str, Candidate]:
+    """For each constraint the nearest of the candidates that violate it alone."""
+    least: dict[str, tuple[float, Candidate]] = {}
     for candidate in eligible:
         missed = over[candidate.recipe_hash]
         if len(missed) == 1 and math.isfinite(sum(missed.values())):
             ((name, excess),) = missed.items()
             if name not in least or excess < least[name][0]:
-                least[name] = (excess, CONSTRAINTS[name].value(candidate))
-    return {name: value for name, (_, value) in sorted(least.items())}
+                least[name] = (excess, candidate)
+    return {name: found for name, (_, found) in sorted(least.items())}
 
 
 def _ratio(choice: Candidate, teacher: Candidate | None) -> float | None:

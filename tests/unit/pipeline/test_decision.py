@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from equipoise.config import RunConfig
+from equipoise.config.cost import CostConfig
+from equipoise.config.search import ConstraintsConfig
+from equipoise.costs.price_book import load_prices
 from equipoise.errors import ConfigError, RunFolderError
-from equipoise.pipeline.decision import decide
+from equipoise.pipeline.decision import _answer, _at_rate, decide
 from equipoise.runs import Candidate, RunFolder
 
 
@@ -80,3 +83,23 @@ def test_wrong_bounds_rates_and_folders_are_refused(run: RunFolder, tmp_path: Pa
     empty.put(run.read("config.json"), "config.json")
     with pytest.raises(RunFolderError, match="no finished candidate"):
         decide(empty, {})
+
+
+@pytest.mark.parametrize("changes", [{}, {"max_usd_month": 900.0}, {"max_usd_month": 60.0}, {"p99_ms": 1.0}])
+@pytest.mark.parametrize("rps", [20.0, 2000.0])
+def test_under_a_latency_objective_the_answer_is_as_if_every_candidate_were_replayed(
+    run: RunFolder, build_candidate: Callable[..., Candidate], changes: dict[str, float], rps: float
+) -> None:
+    for layers in ((0,), (0, 1), (0, 2), (0, 3)):
+        near = build_candidate(layers, "torch", "bf16", metric=0.94, rps=380 + 5 * layers[-1], p99_ms=3)
+        run.put(near.model_dump(mode="json"), "candidates", f"{near.recipe_hash}.json")
+    config = run.read("config.json")
+    config["cost"]["p99_ms"] = 8.0
+    run.put(config, "config.json")
+    found = decide(run, dict(changes), rps)
+
+    cost = CostConfig.model_validate({**config["cost"], "rps": rps})
+    priced = [_at_rate(candidate, cost, load_prices(cost), objective=True) for candidate in run.candidates()]
+    wanted = _answer(priced, ConstraintsConfig.model_validate({**config["constraints"], **changes}))
+    assert found == {"run": run.location, **wanted}
+    assert found["teacher"]["replicas"] > 0
