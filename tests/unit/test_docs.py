@@ -17,8 +17,10 @@ from equipoise import errors
 from equipoise.cli.main import app
 from equipoise.config import RunConfig, Section
 from equipoise.config.cost import CostConfig
+from equipoise.costs.capacity import flat_capacity
 from equipoise.costs.lifecycle import price_candidate
 from equipoise.costs.price_book import load_prices
+from equipoise.costs.serving_plan import plan_serving
 from equipoise.runs import CostTerms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -218,6 +220,16 @@ def test_the_worked_example_compares_its_two_sides_rightly() -> None:
     ratio = choice.serving_usd_per_1k / teacher.serving_usd_per_1k
     assert f"**{ratio:.4f}**, or 1 to {1 / ratio:.1f}" in page
     assert f"**${teacher.total_usd - choice.total_usd:,.2f}**" in page
+
+
+def test_the_office_hours_of_the_worked_example() -> None:
+    text = read("docs/cost-model.md").partition("## A worked example")[2].partition("\n## ")[0]
+    values = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)[0])["cost"]
+    cost = CostConfig.model_validate({**values, "profile": "office-hours"})
+    plan = plan_serving(cost, load_prices(cost), flat_capacity(520 * cost.target_utilization))
+    assert plan.peak_replicas == 16
+    assert f"= {plan.mean_replicas:.4f} replicas" in text
+    assert f"**${plan.usd_month:.2f}** a month" in text
 
 
 def test_the_prices_that_the_page_quotes_are_those_of_the_book() -> None:
