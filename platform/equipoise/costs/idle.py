@@ -88,17 +88,16 @@ def sweep(
         offered: rate that the interval's node offers; 0 for a claim. `used` and `reserved` likewise.
         cuts: further times at which to cut.
     """
-    cuts = np.zeros(0, np.int64) if cuts is None else cuts
-    times = np.concatenate([start, stop, cuts])
-    if not len(times):
-        return Segments(times, times, *(np.zeros(0) for _ in range(3)))
-    order = np.argsort(times, kind="stable")
-    times = times[order]
-    last = np.flatnonzero(np.append(np.diff(times) > 0, True))
-    nothing = np.zeros(len(cuts))
+    moments = np.unique(np.concatenate([start, stop] if cuts is None else [start, stop, cuts]))
+    if len(moments) < 2:
+        nothing = np.zeros(0)
+        return Segments(moments[:0], moments[:0], nothing, nothing, nothing)
+    begun, ended = np.searchsorted(moments, start), np.searchsorted(moments, stop)
 
     def rate(column: Floats) -> Floats:
-        return np.cumsum(np.concatenate([column, -column, nothing])[order])[last[:-1]]
+        steps = np.bincount(begun, weights=column, minlength=len(moments))
+        steps -= np.bincount(ended, weights=column, minlength=len(moments))
+        return np.asarray(np.cumsum(steps)[:-1])
 
     total, claimed, asked = rate(offered), rate(used), rate(reserved)
     # A sum that went up and down again by fractions ends beside its true value, not on it.
@@ -109,7 +108,7 @@ def sweep(
     claimed[near] = total[near]
     near = np.abs(asked - total) <= _FUZZ * np.maximum(total, scale)
     asked[near] = total[near]
-    return Segments(times[last[:-1]], times[last[1:]], total, claimed, asked)
+    return Segments(moments[:-1], moments[1:], total, claimed, asked)
 
 
 def idle_core_seconds(lines: Iterable[LedgerLine], book: PriceBook) -> CoreSeconds:

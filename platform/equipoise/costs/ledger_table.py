@@ -6,7 +6,6 @@ cannot be, are the objects of that batch read line by line, to name the line and
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +20,7 @@ from equipoise.costs.ledger import CLOSED, COST_FUZZ, check_line, parse_line
 from equipoise.errors import InputError
 from equipoise.runs.folder import RunFolder
 
-_BATCH_BYTES = 8 * 2**20
+_BATCH_BYTES = 2 * 2**20
 _MICROSECONDS = pa.timestamp("us", tz="UTC")
 _TEXTS = ("kind", "component", "charge_class", "resource", "unit", "resource_type", "resource_id", "writer")
 _NUMBERS = ("quantity", "effective_unit_price", "billed_cost_usd", "requested", "used")
@@ -115,10 +114,12 @@ class _Builder:
     def table(self, closed: dict[str, int]) -> LedgerTable:
         self._parse()
         types: dict[str, Any] = dict.fromkeys(_TEXTS, np.int32) | dict.fromkeys(_NUMBERS, np.float64)
-        whole = {
-            name: np.concatenate(parts) if parts else np.zeros(0, types.get(name, np.int64))
-            for name, parts in self._columns.items()
-        }
+        whole = {}
+        for name in _SCHEMA.names:
+            # Column by column: the parts of one are let go before the next is put together.
+            parts = self._columns.pop(name)
+            whole[name] = np.concatenate(parts) if parts else np.zeros(0, types.get(name, np.int64))
+            del parts
         return LedgerTable(
             texts={name: whole[name] for name in _TEXTS},
             values={name: list(codes) for name, codes in self._codes.items()},
@@ -179,7 +180,9 @@ class _Builder:
 
 def _parse_json(content: bytes) -> pa.Table:
     options = pa_json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="ignore")
-    return pa_json.read_json(io.BytesIO(content), parse_options=options)
+    return pa_json.read_json(
+        pa.BufferReader(content), parse_options=options, read_options=pa_json.ReadOptions(use_threads=False)
+    )
 
 
 def _is_sound(found: pa.Table) -> bool:

@@ -22,6 +22,15 @@ class Served:
 
     usd: float = 0.0
     requests: float = 0.0
+    begin: float = math.inf
+    """When the first of its replicas was up in this minute, in seconds since the epoch."""
+    end: float = -math.inf
+    """When the last of them was."""
+
+    @property
+    def seconds(self) -> float:
+        """For how long it was served."""
+        return max(self.end - self.begin, 0.0)
 
 
 @dataclass
@@ -52,7 +61,7 @@ class Minutes:
             begin, end = max(start, number * 60), min(stop, number * 60 + 60)
             share = (end - begin) / (stop - start) if stop > start else 1.0
             if share > 0:
-                self._count(self.kept[number], line, share)
+                self._count(self.kept[number], line, share, begin, end)
 
     def drop_before(self, number: int, take: Callable[[Minute], None]) -> None:
         """Hand over and forget the minutes before a number."""
@@ -66,7 +75,7 @@ class Minutes:
             return [minute for number, minute in self.kept.items() if present - count <= number < present]
         return [self.kept[n] for n in range(present - count, present) if n in self.kept]
 
-    def _count(self, minute: Minute, line: LedgerLine, share: float) -> None:
+    def _count(self, minute: Minute, line: LedgerLine, share: float, begin: float, end: float) -> None:
         usd = line.billed_cost_usd * share
         if line.kind == "node":
             minute.nodes_usd[line.resource] += usd
@@ -76,6 +85,7 @@ class Minutes:
             served = minute.served[line.detail]
             served.usd += usd
             served.requests += line.requests * share
+            served.begin, served.end = min(served.begin, begin), max(served.end, end)
 
 
 def idle_share(minutes: list[Minute]) -> float | None:

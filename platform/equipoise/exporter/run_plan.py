@@ -29,12 +29,11 @@ class RunPlan:
 
     def saved_usd(self, minute: Minute) -> float:
         """What the teacher's replicas for a minute's requests would have cost, less what was billed."""
-        served = [held for model, held in minute.served.items() if model == self.run]
-        if not served:
+        served = minute.served.get(self.run)
+        if served is None or served.seconds == 0:
             return 0.0
-        rates = np.array([held.requests / 60 for held in served])
-        teacher = self.teacher.replicas(rates).sum() * self.replica_usd_per_hour / 60
-        return float(teacher) - sum(held.usd for held in served)
+        replicas = int(self.teacher.replicas(np.array(served.requests / served.seconds)))
+        return replicas * self.replica_usd_per_hour * served.seconds / 3600 - served.usd
 
 
 def read_run_plan(run_location: str) -> RunPlan | None:

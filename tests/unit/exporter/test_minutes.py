@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.config.cost import CostConfig
+from equipoise.costs.capacity import flat_capacity
 from equipoise.costs.ledger_lines import node_line, usage_line
 from equipoise.costs.price_book import load_prices
-from equipoise.exporter.minutes import Minutes, idle_share
+from equipoise.exporter.minutes import Minute, Minutes, idle_share
+from equipoise.exporter.run_plan import RunPlan
 
 BOOK = load_prices(CostConfig())
 NODE = "aws/c7i.large"
@@ -75,6 +77,19 @@ def test_no_dollar_is_lost_between_minutes(spans: list[tuple[float, float]]) -> 
     )  # fmt: skip
 
     assert sum(usd for m in minutes.kept.values() for usd in m.nodes_usd.values()) == pytest.approx(whole)
+
+
+def test_the_teacher_is_charged_for_the_time_that_was_served() -> None:
+    minutes = Minutes()
+    # 15 seconds of a minute, at 100 requests a second.
+    replica(minutes, 10, 20, 1000)
+    replica(minutes, 20, 25, 500)
+    plan = RunPlan("demo", 1, 0.0, 0.0, teacher=flat_capacity(45.0), replica_usd_per_hour=0.06)
+    (minute,) = minutes.kept.values()
+
+    # The teacher takes three replicas for it.
+    assert plan.saved_usd(minute) == pytest.approx(3 * 0.06 * 15 / 3600 - HOUR_USD / 2 * 15 / 3600)
+    assert plan.saved_usd(Minute()) == 0
 
 
 def test_old_minutes_are_handed_over_once() -> None:
