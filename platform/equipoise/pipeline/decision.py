@@ -11,6 +11,7 @@ from equipoise.costs.capacity import plan_capacity
 from equipoise.costs.price_book import PriceBook, load_prices
 from equipoise.costs.repricing import reprice_at
 from equipoise.errors import InfeasibleError, RunFolderError
+from equipoise.pipeline.pricing import binding_constraints
 from equipoise.pipeline.summary import require_run
 from equipoise.runs import Candidate, RunFolder
 from equipoise.search.selection import diagnose, explain, select
@@ -36,6 +37,7 @@ def decide(run: RunFolder, changes: dict[str, float | None], rps: float | None =
     constraints = validate_config(ConstraintsConfig, held, where="constraints")
     rate = {} if rps is None else {"rps": rps}
     cost = validate_config(CostConfig, config.get("cost", {}) | rate, where="cost")
+    constraints = binding_constraints(constraints, cost)
     candidates = run.candidates()
     if not candidates:
         raise RunFolderError("has no finished candidate", where=run.location, remedy="run the search first")

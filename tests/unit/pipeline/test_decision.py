@@ -41,6 +41,13 @@ def test_constraints_not_given_are_the_runs_own(run: RunFolder) -> None:
     assert decide(run, {"max_drop": None, "p99_ms": 7.0})["constraints"].keys() == {"p99_ms"}
 
 
+def test_the_objective_under_load_binds_the_choice_like_the_run(run: RunFolder) -> None:
+    config = run.read("config.json")
+    run.put({**config, "cost": {**config["cost"], "p99_ms": 2.0}}, "config.json")
+    found = decide(run, {})
+    assert (found["feasible"], found["binding"]) == (False, "p99_ms")
+
+
 def test_nothing_is_written(run: RunFolder) -> None:
     decide(run, {"max_drop": 0.01}, 50)
     files = {path.name for path in run.local().iterdir()}
