@@ -11,6 +11,7 @@ from equipoise.config.search import ConstraintsConfig
 from equipoise.costs.price_book import load_prices
 from equipoise.errors import ConfigError, RunFolderError
 from equipoise.pipeline.decision import _answer, _at_rate, decide
+from equipoise.pipeline.pricing import binding_constraints
 from equipoise.runs import Candidate, RunFolder
 
 
@@ -107,6 +108,7 @@ def test_under_a_latency_objective_the_answer_is_as_if_every_candidate_were_repl
 
     cost = CostConfig.model_validate({**config["cost"], "rps": rps})
     priced = [_at_rate(candidate, cost, load_prices(cost), objective=True) for candidate in run.candidates()]
-    wanted = _answer(priced, ConstraintsConfig.model_validate({**config["constraints"], **changes}))
+    held = ConstraintsConfig.model_validate({**config["constraints"], **changes})
+    wanted = _answer(priced, binding_constraints(held, cost))
     assert found == {"run": run.location, **wanted}
     assert found["teacher"]["replicas"] > 0
