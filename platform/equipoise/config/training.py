@@ -14,6 +14,7 @@ Placement = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
 Count = Annotated[int, Field(ge=1)]
 Range = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*\.\.[1-9][0-9]*$")]
 Amount = Annotated[float, Field(ge=0)]
+Place = Annotated[int, Field(ge=0)]
 
 
 class TrainingConfig(Section):
@@ -76,4 +77,15 @@ class DistillationConfig(Section):
     temperature: float = Field(2.0, gt=0, description="Softens both distributions in the loss.")
     soft_share: float = Field(
         0.7, ge=0, le=1, description="Weight of the teacher's distribution; labels get the rest."
+    )
+    hidden_weight: float = Field(
+        0, ge=0, description="Weight of the squared difference to the teacher's hidden states."
+    )
+    relation_weight: float = Field(
+        0, ge=0, description="Weight of the divergence from the teacher's attention relations (MiniLM)."
+    )
+    relation_heads: int = Field(12, ge=1, description="Parts that queries, keys and values are split into.")
+    layer_map: Literal["last", "uniform"] | tuple[Place, ...] = Field(
+        "last",
+        description="Teacher's layer for each of the student's: last, uniform, or their numbers from 0.",
     )

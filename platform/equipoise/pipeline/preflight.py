@@ -20,6 +20,7 @@ from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_precision, resolve_workers
 from equipoise.training.feasibility import check_feasible
 from equipoise.training.gguf import describe_conversion
+from equipoise.training.guidance import check_guidance
 from equipoise.training.pretrained import resolve_pretrained
 
 
@@ -50,6 +51,7 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
         config.training, workers=workers, total_steps=100, learning_rate=config.training.learning_rate
     )
     base = resolve_pretrained(config.model, task.files)
+    check_guidance(config.distillation, base, task.model_class)
     space = Space(config.search, *read_layers(base), layout=task.layout)
     machine = hardware.fingerprint(hardware.describe_hardware())
     earlier_recipes(config.search.warm_start, task=config.task, fingerprint=machine)

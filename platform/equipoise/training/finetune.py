@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise import storage
 from equipoise.config import RunConfig
 from equipoise.tasks import Task, find_task
 from equipoise.training.batches import count_steps
 from equipoise.training.deepspeed_config import build_deepspeed_config
 from equipoise.training.examples import Examples
 from equipoise.training.fit import fit
+from equipoise.training.guidance import plan_guidance
 from equipoise.training.job import TrainingJob
 from equipoise.training.losses import Objective
 from equipoise.training.workers import resolve_workers, trains_on_gpus
@@ -59,7 +62,17 @@ def distill_student(
     settings = config.distillation
     title = f"distilling {len(layers)} layers ({','.join(map(str, layers))})"
     job = _job(config, title, teacher, examples, settings.epochs, settings.learning_rate, None, layers)
+    depth, own = _guided_layers(teacher, layers)
+    job = replace(job, guidance=plan_guidance(settings, teacher, depth, own))
     return fit(job, examples, target, training=config.training, scratch=scratch)
+
+
+def _guided_layers(teacher: Path, layers: Sequence[int]) -> tuple[int, Sequence[int]]:
+    """Layers of the teacher, and those of the student; of a ResNet its stages, which every student keeps."""
+    config = storage.read_json(str(teacher / "config.json"))
+    if "depths" in config:
+        return len(config["depths"]), range(len(config["depths"]))
+    return int(config.get("num_hidden_layers") or config["n_layer"]), layers
 
 
 def _job(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.training.examples import Examples
+from equipoise.training.guidance import Guidance
 from equipoise.training.losses import Objective
 
 
@@ -31,6 +32,7 @@ class TrainingJob:
     total_steps: int
     seed: int
     objective: Objective = field(default_factory=Objective)
+    guidance: Guidance | None = None
     gradient_checkpointing: bool = False
     on_gpus: bool = False
     checkpoint_every_steps: int | None = None

@@ -19,6 +19,7 @@ from equipoise.training.checkpoints import CheckpointStore, Timetable
 from equipoise.training.deepspeed_config import fit_to_workers
 from equipoise.training.engine_state import gather_state, load_weights, read_state, write_state
 from equipoise.training.examples import Examples, take_batch
+from equipoise.training.guidance import Guide
 from equipoise.training.job import TrainingJob
 from equipoise.training.losses import compute_loss
 from equipoise.training.weights import write_model
@@ -108,6 +109,10 @@ class Loop:
         }
         if job.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.guide: Guide | None = None
+        if job.guidance is not None:
+            teacher: Any = load_initial_model(job.guidance.teacher, job.model_class, None, None)
+            self.guide = Guide(job.guidance, model, teacher.eval().requires_grad_(False))
         latest = self._agree_on_checkpoint(torch)
         if latest is not None:
             load_weights(model, latest)
@@ -118,6 +123,8 @@ class Loop:
         )
         self.engine.train()
         self.dtype = next(self.engine.module.parameters()).dtype
+        if self.guide is not None:
+            self.guide.teacher.to(self.engine.device, self.dtype)
         self.position = Position() if latest is None else Position(**read_state(self.engine, latest))
 
     def run(self) -> None:
@@ -159,8 +166,11 @@ class Loop:
                 batch, self.rank + part * self.workers, self.workers * parts, self.examples.places
             )
             taken = take_batch(self.examples, share[0], self.engine.device, self.dtype)
-            outputs = self.engine(**taken.inputs)
-            loss = compute_loss(outputs.logits, taken, self.job.objective) * share[1]
+            outputs = self.engine(**taken.inputs, **(self.guide.options if self.guide else {}))
+            loss = compute_loss(outputs.logits, taken, self.job.objective)
+            if self.guide is not None:
+                loss = loss + self.guide.loss(taken.inputs, outputs)
+            loss = loss * share[1]
             self.engine.backward(loss)
             self._apply(step, batch)
             total += float(loss.detach()) / parts

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from equipoise.config.training import DistillationConfig
+from equipoise.errors import ConfigError
+from equipoise.training.guidance import (
+    Guidance,
+    Guide,
+    check_guidance,
+    find_projections,
+    hidden_loss,
+    plan_guidance,
+    relation_loss,
+)
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def bert(width: int, layers: int, seed: int = 0) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = transformers.BertConfig(
+            vocab_size=50,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            intermediate_size=width,
+            num_labels=3,
+        )
+        return transformers.BertForSequenceClassification(config).eval()
+
+
+INPUTS = {
+    "input_ids": torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]]),
+    "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]),
+}
+
+
+def test_relations_of_the_same_projections_are_equal_and_of_others_are_not() -> None:
+    projected = draw(2, 5, 8)
+    assert float(relation_loss(projected, projected, None, 4)) == pytest.approx(0, abs=1e-6)
+    # Turning every vector alike changes no product.
+    turn = torch.linalg.qr(draw(8, 8, seed=3)).Q
+    assert float(relation_loss(projected @ turn, projected, None, 1)) == pytest.approx(0, abs=1e-5)
+    assert float(relation_loss(draw(2, 5, 8, seed=1), projected, None, 4)) > 0.1
+
+
+def test_relations_take_other_widths_and_leave_padding_out() -> None:
+    mask = torch.tensor([[1, 1, 1, 0]])
+    student, teacher = draw(1, 4, 12), draw(1, 4, 24, seed=1)
+    loss = relation_loss(student, teacher, mask, 6)
+    assert float(loss) > 0
+    student[:, 3], teacher[:, 3] = 100.0, -100.0
+    torch.testing.assert_close(relation_loss(student, teacher, mask, 6), loss)
+    alone = relation_loss(student[:, :3], teacher[:, :3], None, 6)
+    torch.testing.assert_close(loss, alone)
+
+
+def test_hidden_states_of_another_width_point_to_relations() -> None:
+    states = draw(2, 3, 4)
+    assert float(hidden_loss(states, states + 2, None)) == pytest.approx(4)
+    with pytest.raises(ConfigError, match="relation_weight"):
+        hidden_loss(states, draw(2, 3, 8), None)
+
+
+@pytest.mark.parametrize("weights", [{"hidden_weight": 1.0}, {"relation_weight": 1.0}])
+def test_a_guided_student_comes_to_its_teacher(weights: dict[str, float]) -> None:
+    width = 8 if "hidden_weight" in weights else 16
+    student, teacher = bert(width, 1), bert(8, 2, seed=1)
+    guide = Guide(Guidance("", ((0, 1),), relation_heads=2, **weights), student, teacher)
+    optimizer = torch.optim.Adam(student.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(30):
+        loss = guide.loss(INPUTS, student(**INPUTS, **guide.options))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < losses[0] / 3
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_layers_are_paired_by_the_map() -> None:
+    def pairs(layer_map: Any, own: int = 2) -> Any:
+        settings = DistillationConfig(relation_weight=1, layer_map=layer_map)
+        found = plan_guidance(settings, Path("teacher"), 6, range(own))
+        return found and found.pairs
+
+    assert plan_guidance(DistillationConfig(), Path("teacher"), 6, range(2)) is None
+    assert pairs("last") == ((1, 5),)
+    assert pairs("uniform") == ((0, 2), (1, 5))
+    assert pairs("uniform", own=3) == ((0, 1), (1, 3), (2, 5))
+    assert pairs([1, 4]) == ((0, 1), (1, 4))
+    with pytest.raises(ConfigError, match="the teacher has 6 layers"):
+        pairs([1, 6])
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "count"),
+    [
+        (transformers.ViTConfig(num_hidden_layers=2), "AutoModelForImageClassification", 3),
+        (transformers.LlamaConfig(num_hidden_layers=2, vocab_size=99), "AutoModelForCausalLM", 3),
+        (transformers.GPT2Config(n_layer=2), "AutoModelForCausalLM", 1),
+        (transformers.DistilBertConfig(n_layers=2), "AutoModelForSequenceClassification", 3),
+    ],
+    ids=["vit", "llama", "gpt2", "distilbert"],
+)
+def test_projections_of_the_families_are_found(config: Any, kind: str, count: int, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        model = getattr(transformers, kind).from_config(config)
+    assert [len(layer) for layer in find_projections(model)] == [count] * 2
+    config.save_pretrained(tmp_path)
+    check_guidance(DistillationConfig(relation_weight=1, relation_heads=8), tmp_path, kind)
+    with pytest.raises(ConfigError, match="does not divide the width"):
+        check_guidance(DistillationConfig(relation_weight=1, relation_heads=7), tmp_path, kind)
+
+
+def test_a_model_without_attention_is_refused(tmp_path: Path) -> None:
+    transformers.ResNetConfig(depths=[1, 1], hidden_sizes=[8, 16], embedding_size=8).save_pretrained(tmp_path)
+    kind = "AutoModelForImageClassification"
+    with pytest.raises(ConfigError, match="a resnet has no attention") as caught:
+        check_guidance(DistillationConfig(relation_weight=1), tmp_path, kind)
+    assert caught.value.where == "distillation.relation_weight"
+    check_guidance(DistillationConfig(hidden_weight=1), tmp_path, kind)
