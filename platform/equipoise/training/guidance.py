@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from equipoise.config.training import DistillationConfig
 from equipoise.errors import ConfigError
 
-if TYPE_CHECKING:
-    from torch import Tensor
+Tensor = Any
+"""torch's; its own operators are annotated as Any."""
 
 _SEPARATE = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"), ("q_lin", "k_lin", "v_lin"))
 _JOINT = ("c_attn", "Wqkv")
@@ -51,6 +51,7 @@ def plan_guidance(
     if not settings.hidden_weight and not settings.relation_weight:
         return None
     own = len(layers)
+    pairs: tuple[tuple[int, int], ...]
     if settings.layer_map == "last":
         pairs = ((own - 1, depth - 1),)
     elif settings.layer_map == "uniform":

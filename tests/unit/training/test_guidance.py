@@ -83,7 +83,7 @@ def test_a_guided_student_comes_to_its_teacher(weights: dict[str, float]) -> Non
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 3
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
