@@ -72,7 +72,7 @@ def classes(standing: Standing) -> str:
 def corruptions() -> str:
     """The metric under each corruption."""
     caption = (
-        "The metric on corrupted validation rows, by corruption and share of words; the dotted line is the "
+        "The metric on corrupted validation rows, by corruption and its strength; the dotted line is the "
         "metric on all clean rows."
     )
     return _section("Robustness by corruption", _figure("corruptions", caption))
