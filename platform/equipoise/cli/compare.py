@@ -64,6 +64,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
     for key, title in {"metric": found["metric_name"], **_ROWS}.items():
         lines.append(_figure_line(title, found["figures"][key], 1e6 if key in _MILLIONS else 1.0))
     lines.append(f"at {found['rps']:g} requests/s; figures in brackets are 95% intervals")
+    if found["metric_difference"]:
+        lines.append(
+            f"{found['metric_name']}, B minus A, paired by row: {_signed(found['metric_difference'])}"
+        )
     said = found["predictions"]
     if said is None:
         return [*lines, "", "no predictions by row are on record for both, so nothing is paired"]

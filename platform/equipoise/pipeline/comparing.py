@@ -37,7 +37,8 @@ def compare(run: RunFolder, first: str, second: str) -> dict[str, Any]:
 
     Returns:
         `first` and `second` (hash, label, eligible), `figures` (each with both values and the
-        ratio), and `predictions` (`search.comparison.record`), None where either has none.
+        ratio), `metric_difference` (second minus first, paired by row; None unless one of them is the
+        teacher), and `predictions` (`search.comparison.record`), None where either has none.
 
     Raises:
         InputError: no candidate, or more than one, goes by a name.
@@ -54,6 +55,7 @@ def compare(run: RunFolder, first: str, second: str) -> dict[str, Any]:
         "first": _name(pair[0]),
         "second": _name(pair[1]),
         "figures": {name: _both(*map(read, pair)) for name, read in _FIGURES.items()},
+        "metric_difference": _metric_difference(*pair),
         "predictions": _predictions(run, pair, config),
         "same_hardware": len({c.hardware.get("fingerprint") for c in pair}) == 1,
     }
@@ -102,6 +104,16 @@ def _predictions(run: RunFolder, pair: Sequence[Candidate], config: dict[str, An
     labels = run.read("data.json").get("labels", []) if run.has("data.json") else []
     resamples = config.get("measurement", {}).get("resamples", 1000)
     return record(compare_predictions(first, second, labels, resamples=resamples, seed=config.get("seed", 0)))
+
+
+def _metric_difference(first: Candidate, second: Candidate) -> dict[str, float] | None:
+    """Each record holds the teacher's metric minus its own, paired; between two others nothing is held."""
+    if second.is_teacher:
+        return first.metric_drop.model_dump()
+    if not first.is_teacher:
+        return None
+    drop = second.metric_drop
+    return Figure(value=-drop.value, low=-drop.high, high=-drop.low, n=drop.n).model_dump()
 
 
 def _name(candidate: Candidate) -> dict[str, Any]:

@@ -50,6 +50,16 @@ def test_teacher_and_choice_side_by_side(run: RunFolder) -> None:
     assert found["predictions"]["accuracy_difference"]["value"] < 0
 
 
+def test_the_metric_is_paired_where_one_of_them_is_the_teacher(run: RunFolder) -> None:
+    there = compare(run, "teacher", "choice")["metric_difference"]
+    back = compare(run, "choice", "teacher")["metric_difference"]
+    drop = find_candidate(run, run.candidates(), "choice").metric_drop
+    assert back == drop.model_dump()
+    assert there == {"value": -drop.value, "low": -drop.high, "high": -drop.low, "n": drop.n}
+    third = next(c for c in run.candidates() if c.recipe.depth == 1)
+    assert compare(run, "choice", third.recipe_hash)["metric_difference"] is None
+
+
 def test_the_paired_interval_is_the_one_of_the_runs_seed_and_resamples(run: RunFolder) -> None:
     found = compare(run, "teacher", "choice")["predictions"]["accuracy_difference"]
     right = []
