@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from equipoise.config import RunConfig, validate_config
+from equipoise.exporter.rules import RULES
 from equipoise_serving.app import ApplicationArgs
 
 Manifest = dict[str, Any]
@@ -197,6 +198,13 @@ def test_the_rules_are_those_of_the_chart() -> None:
     [rule] = read(K8S / "monitoring" / "prometheusrule.yaml")
     chart = REPOSITORY / "charts" / "equipoise" / "rules" / "equipoise.yaml"
     assert rule["spec"] == yaml.safe_load(chart.read_text(encoding="utf-8"))
+
+
+def test_the_rules_on_dollars_are_those_of_the_exporter() -> None:
+    chart = REPOSITORY / "charts" / "equipoise" / "rules" / "dollars.yaml"
+    assert chart.read_text(encoding="utf-8") == RULES.read_text(encoding="utf-8")
+    [rule] = read(K8S / "monitoring" / "dollars.prometheusrule.yaml")
+    assert rule["spec"] == yaml.safe_load(RULES.read_text(encoding="utf-8"))
 
 
 def test_kueues_queue_is_the_one_that_the_jobs_name() -> None:
