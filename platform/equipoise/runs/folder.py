@@ -18,7 +18,8 @@ class RunFolder:
     """Names and records of one run, at a local path or any pyarrow URI.
 
     Holds `config.json`, `data.json`, `teacher/`, `students/<structure>/`, `models/<hash>/`,
-    `candidates/<hash>.json`, `frontier.json`, `choice.json`, `bundle/`, `test.json`, `served.json`,
+    `candidates/<hash>.json`, `candidates/<hash>.predictions.npy`, `screened/<hash>.json`,
+    `frontier.json`, `choice.json`, `bundle/`, `test.json`, `served.json`,
     `ledger/<writer>/<seq>.jsonl`, `report.html` and `logs/`.
     """
 
