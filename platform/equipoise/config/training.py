@@ -17,6 +17,18 @@ Amount = Annotated[float, Field(ge=0)]
 Place = Annotated[int, Field(ge=0)]
 
 
+class LoraConfig(Section):
+    """Low-rank adapters (Hu et al., 2021): all else stays as it is; merged when training ends."""
+
+    rank: int = Field(16, ge=1, description="Rank of each adapter.")
+    alpha: float = Field(32, gt=0, description="An adapter's output is scaled by alpha over rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before each adapter.")
+    target_modules: tuple[str, ...] | Literal["all-linear"] = Field(
+        "all-linear",
+        description="Names of the layers that get one; all-linear is every linear layer but the head.",
+    )
+
+
 class TrainingConfig(Section):
     """Ray Train + DeepSpeed settings, shared by fine-tuning and distillation."""
 
@@ -64,6 +76,9 @@ class TrainingConfig(Section):
     checkpoint_every_steps: int | None = Field(
         None, ge=1, description="Steps between checkpoints, beside the seconds."
     )
+    lora: LoraConfig | None = Field(
+        None, description="Fine-tune the teacher by low-rank adapters; students are trained whole."
+    )
     deepspeed: dict[str, Any] = Field(
         default_factory=dict, description="DeepSpeed keys that override the generated ones."
     )
@@ -88,4 +103,16 @@ class DistillationConfig(Section):
     layer_map: Literal["last", "uniform"] | tuple[Place, ...] = Field(
         "last",
         description="Teacher's layer for each of the student's: last, uniform, or their numbers from 0.",
+    )
+    generated_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Of a language model, let the teacher write up to this many tokens after each prompt, "
+        "and students learn those instead of the data's (Kim and Rush, 2016).",
+    )
+    top_tokens: int = Field(
+        16,
+        ge=1,
+        description="Of a language model, the teacher's likeliest tokens that are kept at each place; the "
+        "others count together, and the temperature does not apply.",
     )

@@ -12,7 +12,7 @@ from equipoise.config import RunConfig
 from equipoise.costs.price_book import load_prices, replica_usd_per_hour, stale_prices
 from equipoise.costs.profiles import load_profile
 from equipoise.data import PreparedData, prepare_data
-from equipoise.errors import ServiceError
+from equipoise.errors import ConfigError, ServiceError
 from equipoise.runs import RunFolder
 from equipoise.search.space import Space
 from equipoise.search.warm_start import earlier_recipes
@@ -50,6 +50,13 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     build_deepspeed_config(
         config.training, workers=workers, total_steps=100, learning_rate=config.training.learning_rate
     )
+    if config.distillation.generated_tokens is not None and task.layout != "prompt":
+        raise ConfigError(
+            "only a language model writes text",
+            where="distillation.generated_tokens",
+            value=config.distillation.generated_tokens,
+            remedy="leave it out",
+        )
     base = resolve_pretrained(config.model, task.files)
     check_guidance(config.distillation, base, task.model_class)
     space = Space(config.search, *read_layers(base), layout=task.layout)

@@ -85,7 +85,7 @@ def _choice(run: RunFolder, candidates: list[Candidate]) -> dict[str, Any] | Non
             if measured.macro_f1 is not None:
                 quality[f"{name}macro_f1"] = measured.macro_f1.value
             if measured.perplexity is not None:
-                quality[f"{name}perplexity"] = measured.perplexity
+                quality[f"{name}perplexity"] = measured.perplexity.value
     return {
         "feasible": True,
         "recipe": choice.recipe.label,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from typing import Any
 
 from equipoise import hardware
+from equipoise.data import Rows, with_prompt
 from equipoise.measurement.quality import find_truth
 from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.session import Session
@@ -15,6 +17,7 @@ from equipoise.tasks import Answers, Task, find_task
 from equipoise.training.deepspeed_config import resolve_precision, resolve_workers
 from equipoise.training.finetune import encode_examples, finetune_teacher
 from equipoise.training.teacher_outputs import TaskUse, teacher_answers
+from equipoise.training.teacher_texts import teacher_texts
 
 
 def train_teacher(session: Session, checked: Checked) -> TrialContext:
@@ -55,12 +58,17 @@ def train_teacher(session: Session, checked: Checked) -> TrialContext:
     # Students learn from outputs in the training precision; what is measured is held against fp32.
     precision = resolve_precision(config.training)
     task = find_task(config.task).load(folder, trained["task"])
+    top = None if task.labels else config.distillation.top_tokens
+    lessons = data.train
+    if config.distillation.generated_tokens is not None:
+        lessons = _written(session, task, data.train, config.distillation.generated_tokens)
     return TrialContext(
         config=config,
         folder=run.location,
         data=data,
         task_description=trained["task"],
-        train_logits=_outputs(session, task, data.train.inputs, precision).logits,
+        lessons=lessons,
+        train_answers=_outputs(session, task, lessons.inputs, precision, top),
         teacher_answers=_outputs(session, task, data.validation.inputs, "fp32"),
         validation_truth=find_truth(task, data.validation.inputs, data.validation.labels),
         teacher_core_s=trained["seconds"] * trained["workers"],
@@ -68,22 +76,40 @@ def train_teacher(session: Session, checked: Checked) -> TrialContext:
     )
 
 
-def _outputs(session: Session, task: Task, inputs: list[Any], precision: str) -> Answers:
+def _written(session: Session, task: Task, rows: Rows, max_tokens: int) -> Rows:
+    """The training prompts, each with what the teacher writes after it; written once."""
+    folder = session.root / "teacher"
+    prompts = [with_prompt(value)[0] for value in rows.inputs]
+    with session.ledger.meter("training", cores=session.cores, detail="teacher's texts") as block:
+        bill = _biller(session, block, "texts", "teacher's texts")
+        texts = teacher_texts(folder, task, prompts, folder / "texts", max_tokens=max_tokens, on_task=bill)
+    return Rows(list(zip(prompts, texts, strict=True)), rows.labels)
+
+
+def _outputs(
+    session: Session, task: Task, inputs: list[Any], precision: str, top: int | None = None
+) -> Answers:
     folder = session.root / "teacher"
     with session.ledger.meter("training", cores=session.cores, detail="teacher outputs") as block:
+        bill = _biller(session, block, "outputs", f"teacher outputs, {precision}")
+        return teacher_answers(folder, task, inputs, folder / "outputs", precision, top, on_task=bill)
 
-        def bill(use: TaskUse) -> None:
-            block.parts.append(
-                session.ledger.usage(
-                    "training",
-                    use.start,
-                    use.stop,
-                    cores=1,
-                    used_core_seconds=use.cpu_s,
-                    detail=f"teacher outputs, {precision}",
-                    resource_type="task",
-                    resource_id=f"teacher/outputs/{len(block.parts)}",
-                )
+
+def _biller(session: Session, block: Any, name: str, detail: str) -> Callable[[TaskUse], None]:
+    """Puts each Ray task of a metered block on the ledger."""
+
+    def bill(use: TaskUse) -> None:
+        block.parts.append(
+            session.ledger.usage(
+                "training",
+                use.start,
+                use.stop,
+                cores=1,
+                used_core_seconds=use.cpu_s,
+                detail=detail,
+                resource_type="task",
+                resource_id=f"teacher/{name}/{len(block.parts)}",
             )
+        )
 
-        return teacher_answers(folder, task, inputs, folder / "outputs", precision, on_task=bill)
+    return bill

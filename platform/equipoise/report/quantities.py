@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from equipoise.report.groups import Standing
 from equipoise.report.markup import dollars, interval, per_1k, significant
-from equipoise.runs import Candidate, Figure
+from equipoise.runs import TOKEN_LIKELIHOOD, Candidate, Figure
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def quantities(standing: Standing) -> tuple[Quantity, ...]:
     return (
         Quantity("metric", f"{metric} (validation)", metric, lambda c: c.quality.metric),
         Quantity("drop", f"{metric} lost against the teacher", "drop from teacher", lambda c: c.metric_drop),
-        Quantity("macro_f1", "macro-F1 (validation)", "macro-F1", lambda c: c.quality.macro_f1),
+        _beside(metric),
         Quantity(
             "robustness", "robustness (share of the metric kept)", "robustness",
             lambda c: c.quality.robustness,
@@ -87,6 +87,13 @@ def quantities(standing: Standing) -> tuple[Quantity, ...]:
             lambda c: c.cost.total_usd, True, True,
         ),
     )  # fmt: skip
+
+
+def _beside(metric: str) -> Quantity:
+    """The figure that the family's readers expect beside its metric."""
+    if metric == TOKEN_LIKELIHOOD:
+        return Quantity("perplexity", "perplexity (validation)", "perplexity", lambda c: c.quality.perplexity)
+    return Quantity("macro_f1", "macro-F1 (validation)", "macro-F1", lambda c: c.quality.macro_f1)
 
 
 ACROSS, UP = "usd_per_1k", "metric"

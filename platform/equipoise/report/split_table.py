@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from equipoise.report.markup import interval, signed, table
-from equipoise.runs import Figure
+from equipoise.runs import Figure, Quality
 
 _TITLES = {"macro_f1": "macro-F1", "calibration_error": "calibration error"}
 
@@ -25,11 +25,20 @@ def split_table(record: dict[str, Any]) -> str | None:
         (titles.get(name, name), *(interval(Figure.model_validate(side[name])) for side in (teacher, choice)))
         for name in names
     ]
+    beside = [_perplexity(side) for side in (teacher, choice)]
+    if all(beside):
+        rows.insert(1, ("perplexity", *beside))
     if _is_figure(record.get("drop")):
         rows.append((f"{metric} lost against the teacher", "", signed(Figure.model_validate(record["drop"]))))
     count = record.get("rows")
     caption = f"{count:,} test rows" if isinstance(count, int) else "Test rows"
     return table(("", "teacher", "choice"), rows, f"{caption}; 95% intervals.")
+
+
+def _perplexity(side: dict[str, Any]) -> str:
+    """Of a language model, with its interval; empty for the other families."""
+    found = Quality.model_validate(side).perplexity if _is_figure(side.get("calibration_error")) else None
+    return "" if found is None else interval(found)
 
 
 def _is_figure(value: Any) -> bool:

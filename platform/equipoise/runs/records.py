@@ -84,9 +84,12 @@ class Quality(Record):
     temperature: float = 1.0
 
     @property
-    def perplexity(self) -> float | None:
-        """Of a language model; None for the other families."""
-        return 1 / self.metric.value if self.metric_name == TOKEN_LIKELIHOOD and self.metric.value else None
+    def perplexity(self) -> Figure | None:
+        """Of a language model; None for the other families, and where a likelihood is 0."""
+        found = self.metric
+        if self.metric_name != TOKEN_LIKELIHOOD or found.low <= 0:
+            return None
+        return Figure(value=1 / found.value, low=1 / found.high, high=1 / found.low, n=found.n)
 
 
 class Speed(Record):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.config import RunConfig
-from equipoise.data import PreparedData
+from equipoise.data import PreparedData, Rows
 from equipoise.tasks import Answers, Task, find_task
 
 
@@ -18,7 +18,7 @@ from equipoise.tasks import Answers, Task, find_task
 class TrialContext:
     """Config, data and the teacher; carried to the trials through Ray's object store.
 
-    `train_logits` are the teacher's at the places of the training rows, (places, classes);
+    `lessons` are the rows that students learn from, `train_answers` the teacher's at their places;
     `teacher_answers` its answers on the validation rows, `validation_truth` the true class at each of
     their places; `teacher_core_s` is what its training took.
     """
@@ -27,7 +27,8 @@ class TrialContext:
     folder: str
     data: PreparedData
     task_description: dict[str, Any]
-    train_logits: NDArray[np.float32]
+    lessons: Rows
+    train_answers: Answers
     teacher_answers: Answers
     validation_truth: NDArray[np.int64]
     teacher_core_s: float

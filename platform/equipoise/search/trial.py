@@ -125,9 +125,9 @@ def _structure(context: TrialContext, recipe: Recipe, ledger: LedgerWriter) -> t
         with ledger.meter(
             "search", cores=0, detail="encode", resource_type="trial", resource_id=key
         ) as block:
-            train = context.data.train
+            lessons = context.lessons
             examples, block.used_core_seconds = _with_cpu(
-                encode_examples, context.load_task(), train.inputs, train.labels, context.train_logits
+                encode_examples, context.load_task(), lessons.inputs, lessons.labels, context.train_answers
             )
         shutil.rmtree(folder, ignore_errors=True)
         workers = resolve_workers(context.config.training)

@@ -159,6 +159,16 @@ class TextGeneration:
         result: NDArray[np.float64] = np.exp(mean)
         return result
 
+    def prompt_ids(self, prompt: str, max_tokens: int) -> list[int]:
+        """A prompt's last tokens that leave room for `max_tokens` more."""
+        ids: list[int] = self.tokenizer.encode(prompt).ids
+        return ids[-max(1, self.max_length - max_tokens) :]
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text that tokens stand for, without the one that ends it."""
+        text: str = self.tokenizer.decode([token for token in ids if token != self.end_id])
+        return text
+
     def _encode(self, inputs: Sequence[Prompted]) -> list[tuple[list[int], int]]:
         """Ids of each input, and the number of the first that is scored."""
         pairs = [("", given) if isinstance(given, str) else given for given in inputs]

@@ -19,7 +19,9 @@ class Examples:
 
     `arrays` are the model's inputs with the row as first axis; `targets` (rows,) or (rows, longest)
     with IGNORED where nothing is asked; `ragged`, whether second axes are padded to the longest row;
-    `teacher_logits` (places, classes) in the order of the targets that are not ignored, or None.
+    `teacher_logits` (places, classes) in the order of the targets that are not ignored, or None; where the
+    classes are too many, log-likelihoods of those in `teacher_classes` (places, kept) and, in the last
+    column, of all the others together.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -27,6 +29,7 @@ class Examples:
     lengths: NDArray[np.int64]
     ragged: bool = True
     teacher_logits: NDArray[np.float32] | None = None
+    teacher_classes: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -51,8 +54,7 @@ class Examples:
         """Hash of everything that a training sees of its rows."""
         content = hashlib.sha256()
         parts = [*(self.arrays[name] for name in sorted(self.arrays)), self.targets, self.lengths]
-        if self.teacher_logits is not None:
-            parts.append(self.teacher_logits)
+        parts += [part for part in (self.teacher_logits, self.teacher_classes) if part is not None]
         for part in parts:
             content.update(f"{part.dtype}{part.shape}".encode())
             content.update(np.ascontiguousarray(part).data)
@@ -64,12 +66,13 @@ class Batch:
     """Some rows as tensors on a worker's device.
 
     `inputs` are the model's arguments; `targets` (rows,) or (rows, longest), `teacher_logits`
-    (places, classes) or None.
+    (places, classes) or None, `teacher_classes` (places, kept) or None.
     """
 
     inputs: dict[str, Any]
     targets: Any
     teacher_logits: Any = None
+    teacher_classes: Any = None
 
 
 def take_batch(examples: Examples, rows: NDArray[np.int64], device: Any, dtype: Any = None) -> Batch:
@@ -88,9 +91,12 @@ def take_batch(examples: Examples, rows: NDArray[np.int64], device: Any, dtype: 
     def cut(array: NDArray[Any]) -> Any:
         return send(array[rows] if longest is None or array.ndim == 1 else array[rows, :longest])
 
-    teacher = examples.teacher_logits
+    def teach(array: NDArray[Any] | None) -> Any:
+        return None if array is None else send(array[examples.places_of(rows)])
+
     return Batch(
         inputs={name: feed(array) for name, array in examples.arrays.items()},
         targets=cut(examples.targets),
-        teacher_logits=None if teacher is None else send(teacher[examples.places_of(rows)]),
+        teacher_logits=teach(examples.teacher_logits),
+        teacher_classes=teach(examples.teacher_classes),
     )

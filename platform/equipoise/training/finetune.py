@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from equipoise import storage
 from equipoise.config import RunConfig
-from equipoise.tasks import Task, find_task
+from equipoise.config.training import LoraConfig
+from equipoise.tasks import Answers, Task, find_task
 from equipoise.training.batches import count_steps
 from equipoise.training.deepspeed_config import build_deepspeed_config
 from equipoise.training.examples import Examples
@@ -24,23 +22,32 @@ from equipoise.training.workers import resolve_workers, trains_on_gpus
 
 
 def encode_examples(
-    task: Task, inputs: Sequence[Any], labels: Sequence[Any], logits: NDArray[np.float32] | None = None
+    task: Task, inputs: Sequence[Any], labels: Sequence[Any], teacher: Answers | None = None
 ) -> Examples:
-    """Encode once; label names become their numbers in the task."""
+    """Encode once; label names become their numbers in the task.
+
+    Args:
+        teacher: the teacher's answers at the places of these rows, for a student.
+    """
     arrays = task.encode(inputs)
     return Examples(
         arrays={name: arrays[name] for name in task.inputs},
         targets=task.targets(arrays, labels),
         lengths=task.lengths(inputs),
         ragged=task.ragged,
-        teacher_logits=logits,
+        teacher_logits=None if teacher is None else teacher.logits,
+        teacher_classes=None if teacher is None else teacher.classes,
     )
 
 
 def finetune_teacher(
     config: RunConfig, base: Path, examples: Examples, labels: int, target: Path, scratch: Path
 ) -> dict[str, Any]:
-    """Fine-tune the pretrained model in `base`; writes the model folder `target`."""
+    """Fine-tune the pretrained model in `base`; writes the model folder `target`.
+
+    Args:
+        labels: size of a new head; 0 keeps the model's own.
+    """
     training = config.training
     job = _job(
         config,
@@ -49,8 +56,9 @@ def finetune_teacher(
         examples,
         training.epochs,
         training.learning_rate,
-        labels,
+        labels or None,
         None,
+        training.lora,
     )
     return fit(job, examples, target, training=training, scratch=scratch)
 
@@ -84,6 +92,7 @@ def _job(
     rate: float,
     labels: int | None,
     layers: tuple[int, ...] | None,
+    lora: LoraConfig | None = None,
 ) -> TrainingJob:
     training = config.training
     steps = count_steps(len(examples), training.batch_size, epochs)
@@ -95,6 +104,7 @@ def _job(
         labels=labels,
         layers=layers,
         freeze_embeddings=training.freeze_embeddings,
+        lora=None if lora is None else lora.model_dump(),
         deepspeed=build_deepspeed_config(training, workers=workers, total_steps=steps, learning_rate=rate),
         batch_size=training.batch_size,
         total_steps=steps,

@@ -33,6 +33,7 @@ class TrainingJob:
     seed: int
     objective: Objective = field(default_factory=Objective)
     guidance: Guidance | None = None
+    lora: dict[str, Any] | None = None
     gradient_checkpointing: bool = False
     on_gpus: bool = False
     checkpoint_every_steps: int | None = None

@@ -21,6 +21,7 @@ from equipoise.training.engine_state import gather_state, load_weights, read_sta
 from equipoise.training.examples import Examples, take_batch
 from equipoise.training.guidance import Guide
 from equipoise.training.job import TrainingJob
+from equipoise.training.lora import write_merged
 from equipoise.training.losses import compute_loss
 from equipoise.training.weights import write_model
 
@@ -77,7 +78,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     cpu_s = [0.0] * loop.workers
     torch.distributed.all_gather_object(cpu_s, time.process_time() - cpu_begun)
     figures = loop.position.figures() | {"loop_s": loop.position.elapsed_s, "worker_cpu_s": cpu_s}
-    _report_model(loop.engine, loop.original, figures, rank)
+    _report_model(loop, figures)
     return figures
 
 
@@ -94,6 +95,7 @@ class Loop:
         import deepspeed
 
         from equipoise.training.initialization import freeze_embeddings, load_initial_model
+        from equipoise.training.lora import add_adapters
 
         self.job, self.examples, self.rank, self.workers = job, examples, rank, workers
         self.timetable = Timetable(job.checkpoint_every_steps, job.checkpoint_every_s)
@@ -103,6 +105,8 @@ class Loop:
         with torch.random.fork_rng():
             torch.manual_seed(job.seed)
             model: Any = load_initial_model(job.model_folder, job.model_class, job.labels, job.layers)
+        if job.lora is not None:
+            add_adapters(model, job.lora, new_head=job.labels is not None)
         frozen = freeze_embeddings(model) if job.freeze_embeddings else []
         self.original = {
             name: value.detach().clone() for name, value in model.named_parameters() if name in frozen
@@ -196,6 +200,13 @@ class Loop:
             remedy="lower training.learning_rate, or use precision fp32",
         )
 
+    def write_model(self, folder: Path | None) -> None:
+        """Write the trained model, adapters merged; collective, `folder` is None on all ranks but one."""
+        if self.job.lora is None:
+            write_model(self.engine, self.original, folder)
+        else:
+            write_merged(self.engine, self.original, self.job, folder)
+
     def _put_checkpoint(self) -> None:
         """Write a checkpoint; a fault of the one writer stops every rank."""
         gathered = gather_state(self.engine, self.original, keep=self.rank == 0)
@@ -240,16 +251,16 @@ class CheckpointFaultError(Exception):
         self.cause = cause
 
 
-def _report_model(engine: Any, original: dict[str, Any], figures: dict[str, Any], rank: int) -> None:
+def _report_model(loop: Loop, figures: dict[str, Any]) -> None:
     """Report the model folder from rank 0."""
     import ray.train
 
-    if rank != 0:
-        write_model(engine, original, None)
+    if loop.rank != 0:
+        loop.write_model(None)
         ray.train.report(dict(figures), checkpoint=None)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        write_model(engine, original, Path(scratch))
+        loop.write_model(Path(scratch))
         ray.train.report(dict(figures), checkpoint=ray.train.Checkpoint.from_directory(scratch))
 
 

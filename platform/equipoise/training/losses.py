@@ -31,7 +31,10 @@ def compute_loss(logits: Tensor, batch: Batch, objective: Objective) -> Tensor:
     hard = hard_loss(logits, targets)
     if batch.teacher_logits is None or objective.soft_share == 0:
         return hard
-    soft = soft_loss(logits, batch.teacher_logits, objective.temperature)
+    if batch.teacher_classes is None:
+        soft = soft_loss(logits, batch.teacher_logits, objective.temperature)
+    else:
+        soft = top_loss(logits, batch.teacher_logits, batch.teacher_classes)
     return objective.soft_share * soft + (1 - objective.soft_share) * hard
 
 
@@ -57,3 +60,26 @@ def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Ten
         reduction="sum",
     )
     return temperature**2 * divergence / max(len(logits), 1)
+
+
+def top_loss(logits: Tensor, teacher: Tensor, classes: Tensor) -> Tensor:
+    """Mean KL divergence from the teacher over its likeliest classes and one more for all the others.
+
+    It is at most the divergence over all classes, and the same where the student spreads what is left
+    over the others as the teacher does. There is no temperature: what one leaves to the others cannot be
+    told from the sum that is kept.
+
+    Args:
+        logits: of the student, (places, classes).
+        teacher: log-likelihoods of the kept classes and of the others together, (places, kept + 1).
+        classes: the kept classes, (places, kept).
+    """
+    import torch
+    from torch.nn import functional
+
+    chosen = classes.long()
+    total = logits.logsumexp(dim=-1, keepdim=True)
+    others = logits.scatter(-1, chosen, float("-inf")).logsumexp(dim=-1, keepdim=True)
+    student = torch.cat([logits.gather(-1, chosen), others], dim=-1) - total
+    divergence = functional.kl_div(student, teacher.float(), log_target=True, reduction="sum")
+    return divergence / max(len(logits), 1)

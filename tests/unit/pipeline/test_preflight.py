@@ -40,6 +40,7 @@ def test_a_sound_run_is_told_in_sentences_and_nothing_is_written(
         ({"search": {"depths": [3]}}, "search.depths"),
         ({"model": {"teacher": "sample://nothing"}}, "sample://nothing"),
         ({"data": {"train": "absent.csv"}}, "absent.csv"),
+        ({"distillation": {"generated_tokens": 8}}, "distillation.generated_tokens"),
     ],
 )
 def test_each_fault_is_found_before_anything_starts(

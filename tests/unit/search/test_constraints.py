@@ -43,3 +43,12 @@ def test_a_relaxed_constraint_is_met_by_all_that_met_it(
 def test_what_was_not_measured_is_infinitely_far(build_candidate: Callable[..., Candidate]) -> None:
     assert CONSTRAINTS["min_robustness"].excess(build_candidate(robustness=None), 0.1) == math.inf
     assert CONSTRAINTS["min_robustness"].margin(build_candidate(robustness=None), 0.1) is None
+
+
+def test_a_relative_drop_is_held_against_the_teachers_metric(
+    build_candidate: Callable[..., Candidate],
+) -> None:
+    relative = CONSTRAINTS["max_relative_drop"]
+    assert relative.value(build_candidate(metric=0.045, drop=0.005)) == pytest.approx(0.1)
+    assert relative.value(build_candidate(metric=0.055, drop=-0.005)) == pytest.approx(-0.1)
+    assert relative.value(build_candidate(metric=0.0, drop=0.0)) is None

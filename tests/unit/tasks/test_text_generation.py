@@ -154,3 +154,11 @@ def test_it_loads_what_it_saves(writer: TextGeneration, tmp_path: Path) -> None:
 def test_the_length_ends_where_the_models_positions_do(tiny_llama: Path) -> None:
     task = TextGeneration.create(tiny_llama, (), ModelConfig(teacher="x", max_length=4096))
     assert task.max_length == 64
+
+
+def test_a_prompt_leaves_room_and_tokens_become_text_again(writer: TextGeneration) -> None:
+    prompt = "please refund the invoice for the late parcel"
+    ids = writer.tokenizer.encode(prompt).ids
+    assert writer.prompt_ids(prompt, 4) == ids[-20:]
+    assert writer.prompt_ids(prompt, 1000) == ids[-1:]
+    assert writer.text_of([*ids, 0]) == prompt
