@@ -25,9 +25,9 @@ import psutil  # type: ignore[import-untyped]
 from benchmarks.record import Measured, measured_here_and_now, write_result
 
 from equipoise.config import RunConfig, validate_config
-from equipoise.costs.ledger import LedgerWriter
 from equipoise.costs.ledger_lines import node_line, usage_line
 from equipoise.costs.ledger_settle import settle
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.exporter.client import read_samples
 from equipoise.ray_runtime import free_port
 from equipoise.runs import RunFolder

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from equipoise.config.run import RunConfig
-from equipoise.costs.ledger import LedgerWriter
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.errors import EquipoiseError
 from equipoise.runs import RunFolder
 

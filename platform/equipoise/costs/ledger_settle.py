@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from equipoise import storage
 from equipoise.costs.idle import Segments, sweep
-from equipoise.costs.ledger import OPEN, LedgerWriter, parse_line
+from equipoise.costs.ledger import OPEN, parse_line
 from equipoise.costs.ledger_lines import ChargeClass, iso_time, usage_line
 from equipoise.costs.ledger_table import LedgerTable, read_table
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.costs.price_book import PriceBook, core_second_usd
 from equipoise.runs.folder import RunFolder
 from equipoise.runs.records import LedgerLine

@@ -9,7 +9,7 @@ from equipoise.config import RunConfig
 from equipoise.config.cost import CostConfig
 from equipoise.config.data import DataConfig
 from equipoise.config.model import ModelConfig
-from equipoise.costs.ledger import LedgerWriter
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.pipeline.metered_node import metered_node
 from equipoise.runs import RunFolder
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 from equipoise import hardware
 from equipoise.config import RunConfig
-from equipoise.costs.ledger import LedgerWriter
 from equipoise.costs.ledger_lines import node_line
 from equipoise.costs.ledger_settle import settle
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.errors import EquipoiseError, RetryableError
 from equipoise.pipeline.stored import stored_lines
 from equipoise.runs import RunFolder

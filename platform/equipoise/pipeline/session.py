@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from equipoise import __version__, hardware
 from equipoise.config import RunConfig
-from equipoise.costs.ledger import LedgerWriter
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.costs.price_book import PriceBook, load_prices
 from equipoise.errors import RunFolderError
 from equipoise.pipeline.display import Display

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from equipoise import storage
-from equipoise.costs.ledger import LedgerWriter
 from equipoise.costs.ledger_lines import ResourceType, storage_line
 from equipoise.costs.ledger_table import read_table
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.runs import LedgerLine, RunFolder
 
 _CACHE = "teacher/outputs"

@@ -14,7 +14,7 @@ from typing import Any
 from equipoise import storage
 from equipoise.compression.export import export_model
 from equipoise.compression.structure import recipe_hash, structure_key
-from equipoise.costs.ledger import LedgerWriter
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.observability import progress
 from equipoise.ray_runtime import MEASURED_SLOT, whole_node_cores
 from equipoise.runs import Recipe, RunFolder, Speed

@@ -14,7 +14,7 @@ import numpy as np
 from equipoise import hardware
 from equipoise.compression.structure import recipe_hash, structure_key
 from equipoise.costs.capacity import plan_capacity
-from equipoise.costs.ledger import LedgerWriter
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.costs.lifecycle import price_candidate
 from equipoise.costs.price_book import load_prices
 from equipoise.measurement.quality import paired_drop

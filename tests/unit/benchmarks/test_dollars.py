@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from benchmarks import dollars
 
-from equipoise.costs.ledger import LedgerWriter, read_ledger
+from equipoise.costs.ledger import read_ledger
 from equipoise.costs.ledger_reconcile import reconcile
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.runs import RunFolder
 
 

@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from equipoise.cli.main import app
 from equipoise.config import RunConfig, validate_config
-from equipoise.costs.ledger import LedgerWriter, read_ledger
+from equipoise.costs.ledger import read_ledger
 from equipoise.costs.ledger_bill import read_bill
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.errors import ConfigError, ReconcileError, RunFolderError
 from equipoise.exporter.client import read_metric
 from equipoise.exporter.server import start_exporter

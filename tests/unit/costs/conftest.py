@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from equipoise.config import RunConfig, validate_config
-from equipoise.costs.ledger import LedgerWriter
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.runs import RunFolder
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from equipoise import storage
 from equipoise.config import RunConfig
-from equipoise.costs.ledger import LedgerWriter, ledger_usd, read_ledger
+from equipoise.costs.ledger import ledger_usd, read_ledger
 from equipoise.costs.ledger_lines import node_line, usage_line
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.errors import EquipoiseError, InputError, StorageError
 from equipoise.runs import RunFolder
 
@@ -224,7 +225,7 @@ def test_a_killed_writer_leaves_whole_objects(run: RunFolder, config: RunConfig)
         """
         import sys
         from equipoise.config import RunConfig
-        from equipoise.costs.ledger import LedgerWriter
+        from equipoise.costs.ledger_writer import LedgerWriter
         from equipoise.runs import RunFolder
 
         ledger = LedgerWriter(RunFolder(sys.argv[1]), RunConfig.model_validate_json(sys.argv[2]), "a")

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from equipoise.costs.ledger import LedgerWriter, read_ledger
+from equipoise.costs.ledger import read_ledger
 from equipoise.costs.ledger_bill import BillRow, compare_bill, read_bill, require_billed
 from equipoise.costs.ledger_focus import export_focus
 from equipoise.costs.ledger_lines import iso_time, node_line, storage_line, usage_line
 from equipoise.costs.ledger_settle import settle
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.errors import InputError, ReconcileError
 from equipoise.runs import RunFolder
 

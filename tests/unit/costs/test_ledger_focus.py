@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from equipoise.costs.ledger import LedgerWriter, read_ledger
+from equipoise.costs.ledger import read_ledger
 from equipoise.costs.ledger_focus import COLUMNS, FOCUS_COLUMNS, export_focus
 from equipoise.costs.ledger_lines import node_line, storage_line, usage_line
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.errors import ConfigError, StorageError
 from equipoise.runs import RunFolder
 

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 from equipoise import storage
 from equipoise.config import RunConfig
-from equipoise.costs.ledger import LedgerWriter, read_ledger
+from equipoise.costs.ledger import read_ledger
 from equipoise.costs.ledger_lines import iso_time, node_line, storage_line, usage_line
 from equipoise.costs.ledger_reconcile import Reconciliation, reconcile, require_reconciled
 from equipoise.costs.ledger_settle import settle
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.errors import ReconcileError
 from equipoise.runs import LedgerLine, RunFolder
 
@@ -299,7 +300,7 @@ def test_a_process_that_is_killed_in_a_block_is_billed_by_the_next(run: RunFolde
         """
         import sys, time
         from equipoise.config import RunConfig
-        from equipoise.costs.ledger import LedgerWriter
+        from equipoise.costs.ledger_writer import LedgerWriter
         from equipoise.costs.ledger_lines import node_line
         from equipoise.runs import RunFolder
 

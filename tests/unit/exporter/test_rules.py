@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from equipoise.config import RunConfig
-from equipoise.costs.ledger import LedgerWriter
 from equipoise.costs.ledger_lines import node_line
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.exporter.rules import RULES
 from equipoise.exporter.server import start_exporter
 from equipoise.ray_runtime import free_port

@@ -10,8 +10,8 @@ import pytest
 from equipoise import hardware, storage
 from equipoise.config import RunConfig
 from equipoise.costs.estimate import estimate_run
-from equipoise.costs.ledger import LedgerWriter
 from equipoise.costs.ledger_lines import node_line
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.pipeline.estimating import record_actual
 from equipoise.pipeline.seen_runs import cache_folder, find_seen, observe, remember, run_kind
 from equipoise.runs import Candidate, RunFolder

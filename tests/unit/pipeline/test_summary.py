@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from equipoise.config import RunConfig
-from equipoise.costs.ledger import LedgerWriter
 from equipoise.costs.ledger_lines import node_line
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.errors import RunFolderError
 from equipoise.measurement.quality import measure_quality, paired_drop
 from equipoise.pipeline.summary import summarize

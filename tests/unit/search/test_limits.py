@@ -8,7 +8,7 @@ import pytest
 
 from equipoise.config import RunConfig
 from equipoise.config.search import SearchConfig
-from equipoise.costs.ledger import LedgerWriter
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.runs import Candidate, RunFolder
 from equipoise.search.limits import Limits, in_order, over_budget, spent_usd
 
