@@ -30,6 +30,9 @@ def evaluate(
     ] = "evaluation",
     text_column: Annotated[str, typer.Option(help="Column that holds the text or the words.")] = "text",
     label_column: Annotated[str, typer.Option(help="Column that holds the label or the tags.")] = "label",
+    prompt_column: Annotated[
+        str | None, typer.Option(help="Of a language model, column that holds what the text follows.")
+    ] = None,
     rows: Annotated[
         int | None, typer.Option(min=2, help="Only a stratified, seeded part of this size.")
     ] = None,
@@ -47,6 +50,7 @@ def evaluate(
     settings = EvaluationSettings(
         text_column=text_column,
         label_column=label_column,
+        prompt_column=prompt_column,
         rows=rows,
         robustness_rows=robustness_rows,
     )
@@ -69,8 +73,8 @@ def render(record: dict[str, Any]) -> list[str]:
         f"{record['rows']:,} rows of {record['data']}, {record['engine']} {record['precision']}",
         f"{quality['metric_name']:<20} {_figure(quality['metric'])}",
     ]
-    if quality["metric_name"] == "token likelihood":
-        lines.append(f"{'perplexity':<20} {1 / quality['metric']['value']:.3f}")
+    if "perplexity" in record:
+        lines.append(f"{'perplexity':<20} {_figure(record['perplexity'])}")
     for name, title in (("accuracy", "accuracy"), ("top5", "top-5")):
         if name in record and quality["metric_name"] != title:
             lines.append(f"{title:<20} {_figure(record[name])}")

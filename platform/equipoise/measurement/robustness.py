@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.data import Layout, corrupt_rows, corruptions_of
+from equipoise.data import Layout, corrupt_rows, corruptions_of, with_prompt
 from equipoise.engines import Predictor
 from equipoise.measurement.bootstrap import draw_resamples, interval, resampled_sums
 from equipoise.measurement.quality import find_truth
@@ -19,11 +19,16 @@ from equipoise.runs import Figure
 
 @dataclass(frozen=True)
 class CorruptedRows:
-    """Corrupted inputs, each with the row it comes from and the corruption it went through."""
+    """Corrupted inputs, each with the row it comes from and the corruption it went through.
+
+    `references` are all rows as they were before, where those are not the data's own: of a language model,
+    a text that has no prompt gives its first half as one, and what is scored is its second.
+    """
 
     inputs: list[Any]
     rows: NDArray[np.int64]
     kinds: list[str]
+    references: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,10 @@ def corrupt(
         per_row: corruptions each row goes through, in rotation so that each corruption gets the
             same number of rows; None is every corruption on every row.
     """
+    references = None
+    if layout == "prompt":
+        inputs, given = [with_prompt(value) for value in inputs], inputs
+        references = inputs if inputs != list(given) else None
     rng = np.random.default_rng([seed, 1])
     chosen = np.arange(len(inputs))
     if rows is not None and rows < len(inputs):
@@ -64,7 +73,7 @@ def corrupt(
         found += corrupt_rows([inputs[row] for row in cell_rows], kind, share, seed, cell_rows)
         origin += cell_rows
         kinds += [f"{kind} {share:.0%}"] * len(cell_rows)
-    return CorruptedRows(found, np.array(origin, dtype=np.int64), kinds)
+    return CorruptedRows(found, np.array(origin, dtype=np.int64), kinds, references)
 
 
 def measure_robustness(
@@ -83,6 +92,8 @@ def measure_robustness(
         labels: of all clean rows.
     """
     task = predictor.task
+    if corrupted.references is not None:
+        clean = _tally_references(predictor, corrupted, labels)
     truth = find_truth(task, corrupted.inputs, [labels[row] for row in corrupted.rows])
     tally = task.tally(predictor.answers(corrupted.inputs), truth, len(corrupted.inputs))
     kinds = np.array(corrupted.kinds)
@@ -104,3 +115,18 @@ def measure_robustness(
     whole = float(task.metric(before.sum(axis=0)))
     point = float(task.metric(kept.sum(axis=0))) / whole if whole else 0.0
     return Robustness(interval(point, ratios, len(sources)), worst, by_corruption[worst], by_corruption)
+
+
+def _tally_references(
+    predictor: Predictor, corrupted: CorruptedRows, labels: Sequence[Any]
+) -> NDArray[np.float64]:
+    """The task's tally of the rows that were drawn, as they were before; zero for the others."""
+    task = predictor.task
+    drawn = np.unique(corrupted.rows)
+    references = corrupted.references or []
+    inputs = [references[row] for row in drawn.tolist()]
+    truth = find_truth(task, inputs, [labels[row] for row in drawn.tolist()])
+    found = task.tally(predictor.answers(inputs), truth, len(inputs))
+    tally = np.zeros((len(references), found.shape[1]))
+    tally[drawn] = found
+    return tally

@@ -36,6 +36,7 @@ class EvaluationSettings:
 
     text_column: str = "text"
     label_column: str = "label"
+    prompt_column: str | None = None
     max_row_bytes: int = 262_144
     rows: int | None = None
     """A stratified, seeded part of the data; None is all of it."""
@@ -89,7 +90,14 @@ def evaluate(
 
 def _load(predictor: Predictor, data: str, settings: EvaluationSettings) -> Rows:
     task = predictor.task
-    rows = load_rows(data, settings.text_column, settings.label_column, settings.max_row_bytes, task.layout)
+    rows = load_rows(
+        data,
+        settings.text_column,
+        settings.label_column,
+        settings.max_row_bytes,
+        task.layout,
+        settings.prompt_column,
+    )
     rows = rows.select(np.flatnonzero([not is_empty(value) for value in rows.inputs]))
     if not len(rows):
         raise DataError("every row is empty", where=data, remedy="is --text-column right?")
@@ -155,6 +163,8 @@ def _measure(
         record["validation_metric"] = source.figures["metric"]["value"]
         quality = quality.model_copy(update={"gap": record["validation_metric"] - quality.metric.value})
     record["quality"] = quality.model_dump(mode="json")
+    if quality.perplexity is not None:
+        record["perplexity"] = quality.perplexity.model_dump()
     if not task.labels:
         return record
     tagged = task.layout == "words"

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from equipoise import hardware, storage
 from equipoise.compression.export import export_model
-from equipoise.data import with_prompt
 from equipoise.engines import Predictor, open_engine
 from equipoise.measurement.agreement import measure_agreement
 from equipoise.measurement.calibration import fit_temperature
@@ -143,26 +141,17 @@ def _with_robustness(
 ) -> Quality:
     config, data, task = context.config, context.data, predictor.task
     settings = config.measurement
-    inputs, clean = (
-        data.validation.inputs,
-        task.tally(answers, context.validation_truth, len(data.validation)),
-    )
-    if task.layout == "prompt":
-        # Corruptions alter the prompt: a text that has none gives its first half, and keeps its second.
-        inputs = [with_prompt(value) for value in inputs]
     corrupted = corrupt(
-        inputs,
+        data.validation.inputs,
         layout=task.layout,
         rows=settings.robustness_rows,
         per_row=settings.corruptions_per_row,
         seed=config.seed,
     )
-    if inputs != data.validation.inputs:
-        clean = _tally_rows(predictor, inputs, np.unique(corrupted.rows), len(clean))
     robustness = measure_robustness(
         corrupted,
         predictor,
-        clean,
+        task.tally(answers, context.validation_truth, len(data.validation)),
         data.validation.labels,
         resamples=settings.resamples,
         seed=config.seed,
@@ -180,18 +169,6 @@ def _with_robustness(
             "gap": float(task.metric(seen.sum(axis=0))) - quality.metric.value,
         }
     )
-
-
-def _tally_rows(
-    predictor: Predictor, inputs: Sequence[Any], rows: NDArray[np.int64], count: int
-) -> NDArray[np.float64]:
-    """The task's tally of some rows whose targets are in their inputs, zero for the others."""
-    task = predictor.task
-    chosen = [inputs[row] for row in rows.tolist()]
-    found = task.tally(predictor.answers(chosen), find_truth(task, chosen, [""] * len(chosen)), len(chosen))
-    tally = np.zeros((count, found.shape[1]))
-    tally[rows] = found
-    return tally
 
 
 def _original_answers(context: TrialContext, source: Path, recipe: Recipe, threads: int) -> Answers:

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from equipoise.data import CORRUPTIONS
-from equipoise.engines import Predictor
+from equipoise.config.model import ModelConfig
+from equipoise.data import CORRUPTIONS, with_prompt
+from equipoise.engines import Predictor, open_engine
 from equipoise.measurement.robustness import CorruptedRows, Robustness, corrupt, measure_robustness
 from equipoise.tasks import Arrays
 from equipoise.tasks.text_classification import TextClassification
+from equipoise.tasks.text_generation import TextGeneration
 
 Labelled = list[tuple[str, str]]
 
@@ -137,3 +141,24 @@ def test_words_keep_their_number_and_order() -> None:
     assert not any(kind.startswith("word_order") for kind in found.kinds)
     for words, row in zip(found.inputs, found.rows, strict=True):
         assert len(words) == len(sentences[row])
+
+
+def test_a_text_without_a_prompt_is_held_against_its_own_second_half(tiny_llama: Path) -> None:
+    task = TextGeneration.create(tiny_llama, (), ModelConfig(teacher=str(tiny_llama), max_length=48))
+    predictor = Predictor(task, open_engine("torch", tiny_llama, "fp32"))
+    texts = [("", f"please tell me about parcel {n} and the invoice for today") for n in range(6)]
+    asked = [with_prompt(text) for text in texts]
+    labels = [""] * len(texts)
+    options: dict[str, Any] = {"resamples": 100, "seed": 1}
+    found, given = (
+        measure_robustness(
+            corrupt(rows, layout="prompt", rows=4, per_row=2, seed=3),
+            predictor,
+            task.tally(predictor.answers(rows), np.empty(0, np.int64), len(rows)),
+            labels,
+            **options,
+        )
+        for rows in (texts, asked)
+    )
+    assert found == given
+    assert found.share.value != 1
