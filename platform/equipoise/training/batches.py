@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_POOL_BATCHES = 16
+_POOL_BATCHES = 32
 
 
 def count_steps(rows: int, batch_size: int, epochs: float) -> int:
@@ -21,7 +21,7 @@ def epoch_batches(
 ) -> list[NDArray[np.int64]]:
     """Row numbers of each global batch of one epoch; every row stands in exactly one.
 
-    Rows are shuffled, sorted by length within pools of 16 batches, cut, and the batches shuffled
+    Rows are shuffled, sorted by length within pools of 32 batches, cut, and the batches shuffled
     again. The result depends on the arguments alone, not on the number of workers.
     """
     rng = np.random.default_rng([seed, epoch])

@@ -91,6 +91,9 @@ def _schedule(training: TrainingConfig, total_steps: int, learning_rate: float) 
 
 
 def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    """Lay one over the other key by key; an optimizer or schedule of another type replaces the whole."""
+    if override.get("type", base.get("type")) != base.get("type"):
+        return dict(override)
     merged = dict(base)
     for key, value in override.items():
         old = merged.get(key)

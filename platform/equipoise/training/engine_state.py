@@ -21,7 +21,9 @@ def gather_state(engine: Any, original: dict[str, Any], *, keep: bool) -> dict[s
     """Weights and moments by name; collective. Where `keep` is False all of it is dropped at once."""
     weights = {name: value.clone() for name, value in full_weights(engine, original) if keep}
     moments: dict[str, Any] = {}
-    if _inner(engine).state:
+    # Another optimizer than Adam has other states; it starts them anew.
+    states = list(_inner(engine).state.values())
+    if states and all(key in state for state in states for key in _MOMENTS):
         for name, parameter in engine.module.named_parameters():
             if parameter.requires_grad:
                 for key in _MOMENTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import uuid
@@ -13,11 +14,14 @@ from typing import Any
 from equipoise import storage
 from equipoise.config.training import TrainingConfig
 from equipoise.errors import EquipoiseError, RetryableError
+from equipoise.training.checkpoints import CheckpointStore
 from equipoise.training.examples import Examples
 from equipoise.training.job import TrainingJob
 from equipoise.training.loop import train_worker
 from equipoise.training.weights import MODEL_FILES
 from equipoise.training.workers import scaling_options
+
+_log = logging.getLogger(__name__)
 
 
 def fit(
@@ -47,6 +51,9 @@ def fit(
         shutil.rmtree(left, ignore_errors=True)
     checkpoints = scratch / f"checkpoints-{job.digest(examples)}"
     job = replace(job, checkpoints=str(checkpoints))
+    done = CheckpointStore(checkpoints).latest()
+    if done is not None:
+        _log.info("%s goes on from step %d", job.title, done)
     name = f"fit-{uuid.uuid4().hex[:8]}"
     # Typed loosely: the annotations of Ray Train 2.60 are those of its first version.
     build: Any = TorchTrainer

@@ -121,3 +121,11 @@ def test_every_schedule_is_one_that_deepspeed_builds(schedule: str, kind: str) -
     assert rates.index(max(rates)) in (9, 10)
     assert max(rates) == pytest.approx(1e-3)
     assert rates[-1] == pytest.approx(1e-3) if schedule == "constant" else rates[-1] < 1e-4
+
+
+def test_an_optimizer_of_another_type_replaces_the_generated_one() -> None:
+    other = {"type": "SGD", "params": {"lr": 0.1}}
+    training = TrainingConfig(deepspeed={"optimizer": other})
+    built = build_deepspeed_config(training, workers=1, total_steps=10, learning_rate=1e-4)
+    assert built["optimizer"] == other
+    assert built["scheduler"]["type"] == "WarmupDecayLR"
