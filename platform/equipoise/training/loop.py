@@ -101,12 +101,12 @@ class Loop:
         self.timetable = Timetable(job.checkpoint_every_steps, job.checkpoint_every_s)
         self.store = CheckpointStore(Path(job.checkpoints)) if job.checkpoints else None
         _use_shared_memory_op(deepspeed)
-        # The same seed on every rank: a new head must start equal everywhere.
+        # The same seed on every rank: a new head and adapters must start equal everywhere.
         with torch.random.fork_rng():
             torch.manual_seed(job.seed)
             model: Any = load_initial_model(job.model_folder, job.model_class, job.labels, job.layers)
-        if job.lora is not None:
-            add_adapters(model, job.lora, new_head=job.labels is not None)
+            if job.lora is not None:
+                add_adapters(model, job.lora, new_head=job.labels is not None)
         frozen = freeze_embeddings(model) if job.freeze_embeddings else []
         self.original = {
             name: value.detach().clone() for name, value in model.named_parameters() if name in frozen

@@ -119,7 +119,7 @@ def test_every_schedule_is_one_that_deepspeed_builds(schedule: str, kind: str) -
         made.step()
         rates.append(float(optimizer.param_groups[0]["lr"]))
     assert rates.index(max(rates)) in (9, 10)
-    assert max(rates) == pytest.approx(1e-3)
+    assert max(rates) == pytest.approx(1e-3, rel=0.01)
     assert rates[-1] == pytest.approx(1e-3) if schedule == "constant" else rates[-1] < 1e-4
 
 
