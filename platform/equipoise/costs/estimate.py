@@ -164,7 +164,9 @@ def scaled_seconds(size: RunSize, run: SeenRun) -> dict[str, float]:
 def _candidate_s(size: RunSize, run: SeenRun, row_s: float) -> float:
     """Seconds of exporting, judging and timing one candidate."""
     if "candidates" not in run.seconds:
-        return _CANDIDATE_S + size.judged_rows * row_s / _FORWARD_SHARE
+        depths = [size.teacher_depth, *size.student_depths]
+        depth_share = sum(depths) / len(depths) / size.teacher_depth
+        return _CANDIDATE_S + size.judged_rows * depth_share * row_s / _FORWARD_SHARE
     each = run.seconds["candidates"] / run.size.candidates
     fixed = min(_CANDIDATE_S, each / 2)
     return fixed + (each - fixed) * size.judged_rows / run.size.judged_rows
