@@ -23,6 +23,7 @@ _CLAIM = "job.json"
 _PARTS = "parts"
 _PART = re.compile(r"rows-(\d{12})-(\d{12})\.jsonl$")
 PART_ROWS = 1024
+_BLOCK_BYTES = 256 * 1024
 Tell = Callable[[str, int, int], None]
 
 
@@ -116,6 +117,8 @@ def _run(
     quiet_libraries()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    # Ray Data joins small blocks into blocks of 128 MiB, of which one process would get them all.
+    context.target_max_block_size = context.target_min_block_size = _BLOCK_BYTES
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     actors = workers or max(1, int(cluster.get("CPU", 1)))
     blocks = ray.data.read_datasource(
@@ -126,7 +129,7 @@ def _run(
     ).map_batches(
         PredictBlock,
         fn_constructor_args=(source, folder.path(_PARTS), folder.path("bad")),
-        batch_size=None,
+        batch_size=PART_ROWS,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=1,

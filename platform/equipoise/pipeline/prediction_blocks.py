@@ -90,11 +90,24 @@ class PredictBlock:
         self._parts, self._bad = parts, bad
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Put `rows-FIRST-LAST.jsonl`; returns its number of rows and the seconds that it took."""
-        started = time.perf_counter()
-        numbers, places = block["row"].to_pylist(), block["where"].to_pylist()
+        """Put each run of rows that follow one another as `rows-FIRST-LAST.jsonl`.
+
+        Returns:
+            The number of rows of each part, and the seconds that it took.
+        """
+        rows, seconds = [], []
+        numbers = block["row"].to_numpy()
+        for run in np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers) != 1) + 1):
+            started = time.perf_counter()
+            self._put_part(block.slice(int(run[0]), len(run)))
+            rows.append(len(run))
+            seconds.append(time.perf_counter() - started)
+        return pa.table({"rows": rows, "busy_s": seconds})
+
+    def _put_part(self, block: pa.Table) -> None:
+        numbers = block["row"].to_pylist()
         inputs = [unpack(value, self._layout) for value in block["value"].to_pylist()]
-        answers, refused = self._answer(inputs, places)
+        answers, refused = self._answer(inputs, block["where"].to_pylist())
         lines = [
             json.dumps({"row": number, **answer}, ensure_ascii=False) + "\n"
             for number, answer in zip(numbers, answers, strict=True)
@@ -103,7 +116,6 @@ class PredictBlock:
         _put_bad(self._bad, f"predict-{numbers[0]:012d}.jsonl", refused)
         name = f"rows-{numbers[0]:012d}-{numbers[-1]:012d}.jsonl"
         storage.put_bytes(f"{self._parts}/{name}", "".join(lines).encode())
-        return pa.table({"rows": [len(numbers)], "busy_s": [time.perf_counter() - started]})
 
     def _answer(
         self, inputs: list[Any], places: list[str]
