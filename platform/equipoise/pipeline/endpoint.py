@@ -16,7 +16,8 @@ from equipoise.config import RunConfig, validate_config
 from equipoise.config.cost import CostConfig
 from equipoise.config.serving import ServingConfig
 from equipoise.costs.price_book import core_second_usd, load_prices
-from equipoise.errors import EquipoiseError, InterruptedRunError, ServiceError
+from equipoise.data import Layout
+from equipoise.errors import BundleError, EquipoiseError, InterruptedRunError, ServiceError
 from equipoise.exporter.client import read_metric
 from equipoise.pipeline.metered_node import metered_node
 from equipoise.pipeline.preflight import check_port
@@ -30,6 +31,11 @@ _CURL = (
     "try: curl -s {url}/v1/predict -H 'content-type: application/json' "
     '-d \'{{"inputs": "a text to classify"}}\''
 )
+
+
+def is_served(layout: Layout) -> bool:
+    """Whether models over such rows are served over HTTP; language models are not yet."""
+    return layout != "prompt"
 
 
 def keep_serving(
@@ -48,7 +54,17 @@ def keep_serving(
         run: the run folder that the bundle is of; None for a bundle alone.
         tell: takes what a person is told.
         follow: whether a bundle that takes this one's place on the disk is served in its stead.
+
+    Raises:
+        BundleError: the bundle's family is not served over HTTP.
     """
+    task = bundle.load_task()
+    if not is_served(task.layout):
+        raise BundleError(
+            f"{task.name} is not served over HTTP yet",
+            where=str(bundle.folder),
+            remedy="score texts with `equipoise evaluate`",
+        )
     if run is None:
         _serve(bundle, config, None, None, tell, follow)
         return

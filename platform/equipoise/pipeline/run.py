@@ -90,8 +90,9 @@ def _run_session(config: RunConfig, run: RunFolder, display: Display) -> None:
 
 def _run_stages(session: Session, checked: Checked) -> None:
     from equipoise.compression.structure import read_layers
+    from equipoise.pipeline.endpoint import is_served
     from equipoise.pipeline.learning_curve import measure_learning_curve
-    from equipoise.pipeline.served import is_served, read_test, serve_test
+    from equipoise.pipeline.served import read_test, serve_test
     from equipoise.pipeline.teacher import train_teacher
     from equipoise.search.space import Space
     from equipoise.search.study import run_search

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from equipoise.bundle import Bundle
-from equipoise.data import Layout
 from equipoise.engines import Predictor, open_engine
 from equipoise.errors import ServiceError
 from equipoise.exporter.client import read_metric
@@ -91,11 +90,6 @@ def _labels(predictor: Predictor, inputs: list[Any], answers: Answers) -> list[s
     texts = [task.to_text(value) for value in inputs]
     starts = range(0, len(texts), _BATCH_ROWS)
     return [row["label"] for start in starts for row in predictor.predict(texts[start : start + _BATCH_ROWS])]
-
-
-def is_served(layout: Layout) -> bool:
-    """Whether models over such rows are served over HTTP; language models are not yet."""
-    return layout != "prompt"
 
 
 def serve_test(
