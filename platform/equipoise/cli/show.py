@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _WIDE = 124
 _HASH_DIGITS = 6
+_PLACES_OF_LIKELIHOODS = 6
+"""A language model's are often below a hundredth."""
 _COLUMNS = ("", "hash", "recipe", "metric", "±", "robust", "ECE", "p50 ms", "p99 ms", "req/s", "MB", "$/1k")
 _WIDE_ONLY = frozenset({"hash", "±", "robust", "ECE", "p50 ms", "MB"})
 
@@ -77,12 +79,13 @@ def _table(run: RunFolder, wide: bool) -> Any:
 def _cells(candidate: Candidate, chosen: bool, frontier: bool) -> dict[str, str]:
     quality, speed = candidate.quality, candidate.speed
     mark = "choice" if chosen else "teacher" if candidate.is_teacher else "frontier" if frontier else ""
+    places = _PLACES_OF_LIKELIHOODS if quality.perplexity is not None else 4
     return {
         "": mark if candidate.eligible else "rejected",
         "hash": candidate.recipe_hash[:_HASH_DIGITS],
         "recipe": candidate.recipe.label,
-        "metric": f"{quality.metric.value:.4f}",
-        "±": f"{(quality.metric.high - quality.metric.low) / 2:.4f}",
+        "metric": f"{quality.metric.value:.{places}f}",
+        "±": f"{(quality.metric.high - quality.metric.low) / 2:.{places}f}",
         "robust": f"{quality.robustness.value:.3f}" if quality.robustness else "-",
         "ECE": f"{quality.calibration_error.value:.3f}",
         "p50 ms": f"{speed.latency_p50_ms.value:.2f}",
@@ -104,14 +107,16 @@ def _sentences(summary: dict[str, Any]) -> list[str]:
         found.append(choice["reason"])
     elif choice:
         low, high = choice["metric_drop_ci"]
+        places = _PLACES_OF_LIKELIHOODS if "perplexity" in choice else 4
         found.append(f"choice: {choice['recipe']} ({choice['reason']})")
         if "metric" in choice:
             found.append(
-                f"  {choice['metric_name']} on test {choice['metric']:.4f}, "
-                f"teacher {choice['teacher_metric']:.4f}" + _beside(choice)
+                f"  {choice['metric_name']} on test {choice['metric']:.{places}f}, "
+                f"teacher {choice['teacher_metric']:.{places}f}" + _beside(choice)
             )
         found.append(
-            f"  drop on {choice['split']} {choice['metric_drop']:+.4f} (95% {low:+.4f} to {high:+.4f})"
+            f"  drop on {choice['split']} {choice['metric_drop']:+.{places}f} "
+            f"(95% {low:+.{places}f} to {high:+.{places}f})"
         )
         found.append(
             f"  at {choice['rps']:g} requests/s: {choice['replicas']} replicas, "

@@ -15,7 +15,7 @@ from equipoise.pipeline.display import Display
 from equipoise.pipeline.estimating import record_actual, store_estimate
 from equipoise.pipeline.preflight import Checked, check_port, check_run
 from equipoise.pipeline.session import Session, open_session
-from equipoise.runs import Candidate, RunFolder
+from equipoise.runs import Candidate, Quality, RunFolder
 from equipoise.tasks import find_task
 
 _ENDINGS = {
@@ -155,12 +155,19 @@ def _stage(session: Session, name: str) -> None:
     session.display.stage(_STAGES.index(name) + 1, len(_STAGES), name)
 
 
+def _metric(quality: Quality) -> str:
+    """The figure that people know the family by."""
+    if quality.perplexity is not None:
+        return f"perplexity {quality.perplexity.value:.2f}"
+    return f"{quality.metric_name} {quality.metric.value:.4f}"
+
+
 def _tell_candidate(session: Session, name: str) -> None:
     candidate = Candidate.model_validate(session.run.read("candidates", f"{name}.json"))
     speed, quality = candidate.speed, candidate.quality
     verdict = "" if candidate.eligible else f"  rejected: {candidate.rejection}"
     session.display.note(
-        f"{candidate.recipe.label:<38} {quality.metric_name} {quality.metric.value:.4f}  "
+        f"{candidate.recipe.label:<38} {_metric(quality)}  "
         f"p99 {speed.latency_p99_ms.value:6.2f} ms  {speed.throughput_rps.value:7.1f}/s  "
         f"${candidate.cost.serving_usd_per_1k:.6f}/1k{verdict}"
     )
