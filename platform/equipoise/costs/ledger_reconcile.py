@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from equipoise.costs.idle import Segments
 from equipoise.costs.ledger_faults import find_faults
 from equipoise.costs.ledger_lines import iso_time
-from equipoise.costs.ledger_settle import dollar_segments, is_compute, is_node, open_blocks, settled_nodes
+from equipoise.costs.ledger_settle import (
+    ABANDONED_AFTER_S,
+    dollar_segments,
+    is_compute,
+    is_node,
+    open_blocks,
+    settled_nodes,
+)
 from equipoise.costs.ledger_table import Fault, LedgerTable, read_table
 from equipoise.errors import ReconcileError
 from equipoise.runs.folder import RunFolder
@@ -163,6 +170,7 @@ def _periods(
             [code for code, name in enumerate(table.values["resource_id"]) if name in settled],
         )
         unsettled = nodes & ~own_settled
+        tail = int(table.stop[unsettled].max(initial=np.iinfo(np.int64).min // 2))
         seconds = table.numbers["quantity"][nodes].sum()
         usd_per_second = table.numbers["billed_cost_usd"][nodes].sum() / seconds if seconds else math.nan
         edges = _edges(table.start[of_type], int(table.stop[of_type].max()), length)
@@ -176,6 +184,9 @@ def _periods(
             counted = dollar_segments(table, here & idle, every)
             open_nodes = dollar_segments(table, here & unsettled, every)
             inside = (whole.start >= max(low, window[0])) & (whole.stop <= min(high, window[1]))
+            # A node at work has yet to put the line of its last seconds.
+            waiting = (whole.start >= tail) & (whole.start < tail + int(ABANDONED_AFTER_S * 1e6))
+            inside &= ~(waiting & (whole.offered == 0))
             yield from _by_period(resource, whole, counted, open_nodes, usd_per_second, inside, length)
 
 

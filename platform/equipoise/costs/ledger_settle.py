@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from equipoise import storage
 from equipoise.costs.idle import Segments, sweep
 from equipoise.costs.ledger import OPEN, parse_line
-from equipoise.costs.ledger_lines import ChargeClass, iso_time, usage_line
+from equipoise.costs.ledger_lines import ChargeClass, iso_time, node_line, usage_line
 from equipoise.costs.ledger_table import LedgerTable, read_table
 from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.costs.price_book import PriceBook, core_second_usd
@@ -48,7 +48,10 @@ def settle(run: RunFolder, writer: LedgerWriter, ended: Collection[str] = ()) ->
     nodes = [node for node in gone if node not in settled]
     if not nodes:
         return
-    for line in _unfinished_blocks(run, table, nodes):
+    for line in _last_signs(table, writer, [node for node in nodes if node not in ended]):
+        writer.add(line)
+    writer.flush()
+    for line in _unfinished_blocks(run, read_table(run), nodes):
         writer.add(line)
     writer.flush()
     for line in idle_lines(read_table(run), writer.book, nodes, writer.run_id):
@@ -155,6 +158,35 @@ def _node_stops(table: LedgerTable) -> dict[str, int]:
         if name:
             stops[name] = max(stops.get(name, 0), int(table.stop[line]))
     return stops
+
+
+def _last_signs(table: LedgerTable, writer: LedgerWriter, nodes: Collection[str]) -> Iterator[LedgerLine]:
+    """Node lines up to the last line that ran on each node, where that ended after the node's own last one.
+
+    A node that was killed put its last line up to 20 seconds before; what ran on it may have put one since.
+    """
+    compute, node_lines = is_compute(table), is_node(table)
+    for node in nodes:
+        own = np.flatnonzero(node_lines & table.is_text("resource_id", node))
+        last = int(own[np.argmax(table.stop[own])])
+        stop, resource = int(table.stop[last]), table.text("resource", last)
+        same = table.is_text("resource", resource)
+        later = table.start[node_lines & same & (table.start >= stop)]
+        limit = min(int(later.min(initial=np.iinfo(np.int64).max)), stop + int(ABANDONED_AFTER_S * 1e6))
+        after = compute & same & (table.start < limit) & (table.stop > stop) & (table.stop <= limit)
+        seconds = (stop - int(table.start[last])) / 1e6
+        if after.any() and seconds > 0:
+            yield node_line(
+                run_id=writer.run_id,
+                component=table.text("component", last),
+                node=resource,
+                book=writer.book,
+                start=stop / 1e6,
+                stop=int(table.stop[after].max()) / 1e6,
+                count=round(float(table.numbers["quantity"][last]) / seconds),
+                detail="until the last line of what ran on it",
+                resource_id=node,
+            )
 
 
 def _unfinished_blocks(run: RunFolder, table: LedgerTable, nodes: Collection[str]) -> Iterator[LedgerLine]:

@@ -346,6 +346,37 @@ def test_a_process_that_is_killed_in_a_block_is_billed_by_the_next(run: RunFolde
     assert reconcile(run).reconciles
 
 
+def test_what_ran_after_a_killed_nodes_last_line_shows_that_it_was_up(
+    writer: Writer, run: RunFolder, clock: Any
+) -> None:
+    with writer("node") as node, writer("core") as ledger:
+        add_node(node, 0, 100)
+        add_usage(ledger, 90, 112, 2)
+    # While it is at work, its own line of these seconds is still to come.
+    assert reconcile(run).reconciles
+    clock.now = BASE + 500
+    with writer("settle") as closing:
+        settle(run, closing)
+
+    assert max(line.period_end for line in read_ledger(run) if line.kind == "node") == iso_time(BASE + 112)
+    found = reconcile(run)
+    assert found.reconciles
+    assert found.periods[0].node_hours == pytest.approx(112 / 3600)
+
+
+def test_a_line_far_beyond_its_node_is_in_excess_all_the_same(
+    writer: Writer, run: RunFolder, clock: Any
+) -> None:
+    with writer("node") as node, writer("core") as ledger:
+        add_node(node, 0, 100)
+        add_usage(ledger, 90, 200, 2)
+    clock.now = BASE + 500
+    with writer("settle") as closing:
+        settle(run, closing)
+
+    assert reconcile(run).periods[0].excess_hours == pytest.approx(100 / 3600)
+
+
 def test_a_node_is_settled_once(writer: Writer, run: RunFolder, clock: Any) -> None:
     with writer("node") as node, writer("core") as ledger:
         add_node(node, 0, 100)
