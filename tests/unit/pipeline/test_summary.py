@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from equipoise.cli import show
 from equipoise.config import RunConfig
 from equipoise.costs.ledger_lines import node_line
 from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.errors import RunFolderError
 from equipoise.measurement.quality import measure_quality, paired_drop
 from equipoise.pipeline.summary import summarize
-from equipoise.runs import Candidate, RunFolder
+from equipoise.runs import TOKEN_LIKELIHOOD, Candidate, RunFolder
 from equipoise.search.frontier import frontier
 from equipoise.search.selection import explain, select
 from equipoise.tasks import Answers
@@ -163,6 +164,26 @@ def test_the_choice_is_told_with_test_figures_and_prices(finished: RunFolder) ->
     assert choice["cost_ratio"] == pytest.approx(
         choice["serving_usd_per_1k"] / choice["teacher_serving_usd_per_1k"]
     )
+
+
+def test_of_a_language_model_perplexity_stands_beside_the_metric_and_nothing_was_served(
+    finished: RunFolder,
+) -> None:
+    test = finished.read("test.json")
+    for side in ("teacher", "choice"):
+        test[side] |= {"metric_name": TOKEN_LIKELIHOOD, "macro_f1": None}
+    finished.put(test, "test.json")
+    Path(finished.path("served.json")).unlink()
+    summary = summarize(finished)
+    assert summary["served"] is None
+    choice = summary["choice"]
+    assert choice["perplexity"] == pytest.approx(1 / choice["metric"])
+    assert choice["teacher_perplexity"] == pytest.approx(1 / choice["teacher_metric"])
+    assert "macro_f1" not in choice
+    told = "\n".join(show._sentences(summary))
+    assert f"perplexity {choice['perplexity']:.2f}, teacher {choice['teacher_perplexity']:.2f}" in told
+    assert "macro-F1" not in told
+    assert "HTTP" not in told
 
 
 def test_the_served_figures_and_the_bill_are_told(finished: RunFolder, config: RunConfig) -> None:
