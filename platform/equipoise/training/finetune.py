@@ -10,6 +10,7 @@ from typing import Any
 from equipoise import storage
 from equipoise.config import RunConfig
 from equipoise.config.training import LoraConfig
+from equipoise.costs.price_book import core_second_usd, load_prices
 from equipoise.tasks import Answers, Task, find_task
 from equipoise.training.batches import count_steps
 from equipoise.training.deepspeed_config import build_deepspeed_config
@@ -18,7 +19,7 @@ from equipoise.training.fit import fit
 from equipoise.training.guidance import plan_guidance
 from equipoise.training.job import TrainingJob
 from equipoise.training.losses import Objective
-from equipoise.training.workers import resolve_workers, trains_on_gpus
+from equipoise.training.workers import resolve_workers, trains_on_gpus, worker_resources
 
 
 def encode_examples(
@@ -116,4 +117,12 @@ def _job(
         on_gpus=trains_on_gpus(training),
         checkpoint_every_steps=training.checkpoint_every_steps,
         checkpoint_every_s=training.checkpoint_every_s,
+        usd_per_hour=_usd_per_hour(config, workers),
     )
+
+
+def _usd_per_hour(config: RunConfig, workers: int) -> float:
+    """What the workers' cores cost, at the price that the run is billed at."""
+    cores = workers * worker_resources(config.training).get("CPU", 0)
+    book = load_prices(config.cost)
+    return 3600 * cores * core_second_usd(book, config.cost.training_node or config.cost.node)
