@@ -16,6 +16,9 @@ from equipoise.observability.logging import quiet_libraries
 MEASURED_SLOT = "measured_slot"
 """Ray resource of which each machine has one: who holds it times alone."""
 
+HEAD_SLOT = "node:__internal_head__"
+"""Ray resource that the head alone has: what takes a little of it runs there."""
+
 _OBJECT_STORE_BYTES = 512 * 2**20
 
 # Serve's front is HAProxy with direct ingress: 15 to 20 times the requests of the Python proxy.
@@ -57,7 +60,7 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
     """Join the cluster that RAY_ADDRESS names, or start an embedded one on loopback.
 
     Returns:
-        `address`, `metrics_url` (None where a cluster was joined), `embedded`.
+        `address`, `metrics_url` (of the head, where a cluster was joined), `embedded`.
 
     Raises:
         ServiceError: Ray does not start or the cluster does not answer.
@@ -70,7 +73,7 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            return {"address": address, "metrics_url": None, "embedded": False}
+            return {"address": address, "metrics_url": _head_metrics_url(), "embedded": False}
         port = metrics_port or free_port()
         context: Any = ray.init(
             address="local",
@@ -92,6 +95,24 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
         "metrics_url": f"http://127.0.0.1:{port}/metrics",
         "embedded": True,
     }
+
+
+def head_cores() -> int:
+    """CPUs that tasks may take on the head; 0 where it is kept free for Ray's own processes."""
+    return int(_head_node()["Resources"].get("CPU", 0))
+
+
+def _head_metrics_url() -> str:
+    node = _head_node()
+    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+
+
+def _head_node() -> dict[str, Any]:
+    import ray
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    [head] = [node for node in nodes if node["Alive"] and HEAD_SLOT in node["Resources"]]
+    return head
 
 
 def whole_node_cores() -> int:

@@ -13,6 +13,7 @@ from equipoise.config.section import Section
 from equipoise.config.serving import ServingConfig
 from equipoise.costs.capacity import ReplicaCapacity, plan_capacity
 from equipoise.errors import ConfigError
+from equipoise.ray_runtime import HEAD_SLOT
 from equipoise.runs.records import Speed
 from equipoise_serving.replica_ledger import ReplicaLedger
 
@@ -85,6 +86,7 @@ def build_app(
     usd_per_core_second: float | None = None,
     capacity: ReplicaCapacity | None = None,
     ledger: ReplicaLedger | None = None,
+    on_head: bool = False,
 ) -> Application:
     """An application of `serving.replicas` replicas of one bundle.
 
@@ -96,6 +98,7 @@ def build_app(
         usd_per_core_second: price of a core, for the dollars that each answer states.
         capacity: the load curve that the replicas are scaled by, where `serving.max_replicas` is set.
         ledger: where replicas meter themselves; None meters nothing.
+        on_head: keep the replicas on the cluster's head, where a loopback front reaches them.
 
     Raises:
         ConfigError: replicas are to be scaled, and there is no load curve.
@@ -118,6 +121,7 @@ def build_app(
         max_constructor_retry_count=3,
         ray_actor_options={
             "num_cpus": serving.cores_per_replica if num_cpus is None else num_cpus,
+            "resources": {HEAD_SLOT: 0.001} if on_head else {},
             "runtime_env": {"env_vars": {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ingress.IMPORT_PATH}},
         },
         logging_config={"log_level": "WARNING", "enable_access_log": False},

@@ -39,6 +39,7 @@ def deploy(
     usd_per_core_second: float | None = None,
     capacity: ReplicaCapacity | None = None,
     ledger: ReplicaLedger | None = None,
+    on_head: bool = False,
     timeout_s: float = 180,
 ) -> str:
     """Serve a bundle and wait until it answers.
@@ -56,6 +57,7 @@ def deploy(
         usd_per_core_second: price of a core, for the dollars that each answer states.
         capacity: the load curve, where `serving.max_replicas` is set.
         ledger: where replicas meter themselves; None meters nothing.
+        on_head: keep the replicas on the cluster's head, where a loopback front reaches them.
         timeout_s: longest wait for every replica to be ready.
 
     Returns:
@@ -80,6 +82,7 @@ def deploy(
         usd_per_core_second=usd_per_core_second,
         capacity=capacity,
         ledger=ledger,
+        on_head=on_head,
     )
     is_update = _serves(app_name)
     _submit(app, app_name)

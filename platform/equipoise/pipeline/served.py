@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise import ray_runtime
 from equipoise.bundle import Bundle
 from equipoise.engines import Predictor, open_engine
 from equipoise.errors import ServiceError
@@ -129,7 +130,17 @@ def _serve(
     title = f"serving {model} ({bundle.manifest.engine} {bundle.manifest.precision})"
     progress.tell(f"deploying {model}", 0, 1, force=True)
     ledger = ReplicaLedger(session.run.location, session.config, session.ledger.node)
-    url = deploy(bundle.folder, config, model_name=model, ledger=ledger)
+    # Beside the client: on other nodes of a cluster a loopback address is not theirs. The head may
+    # offer no CPUs to tasks; now that nothing else runs, the replicas take them all the same.
+    fits = ray_runtime.head_cores() >= config.replicas * config.cores_per_replica
+    url = deploy(
+        bundle.folder,
+        config,
+        model_name=model,
+        num_cpus=None if fits else 0.0,
+        ledger=ledger,
+        on_head=True,
+    )
     try:
         found = replay(
             url,
