@@ -168,9 +168,10 @@ def equipoise(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Com
         if time.monotonic() > deadline:
             pytest.fail((cluster.folder / "raylet-0.log").read_text()[-3000:])
         time.sleep(1)
-    for _ in range(2):
+    for there in (2, 3):
+        # One after the other: two that start at once take each other's sockets.
         cluster.add_raylet()
-    cluster.wait_for_raylets(3)
+        cluster.wait_for_raylets(there)
     return commands
 
 
