@@ -97,6 +97,11 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
     }
 
 
+def is_joined() -> bool:
+    """Whether Ray is a cluster that was there before, and not one of this process's own."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
 def head_cores() -> int:
     """CPUs that tasks may take on the head; 0 where it is kept free for Ray's own processes."""
     return int(_head_node()["Resources"].get("CPU", 0))

@@ -21,8 +21,8 @@ import pytest
 
 from equipoise.ray_runtime import free_port
 
-# About a minute on two idle cores; the whole story is in the setup of the first test.
-pytestmark = pytest.mark.timeout(900)
+# The whole story is in the setup of the first test: minutes on two cores.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 START_S = 90
 

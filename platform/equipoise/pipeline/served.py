@@ -130,16 +130,17 @@ def _serve(
     title = f"serving {model} ({bundle.manifest.engine} {bundle.manifest.precision})"
     progress.tell(f"deploying {model}", 0, 1, force=True)
     ledger = ReplicaLedger(session.run.location, session.config, session.ledger.node)
-    # Beside the client: on other nodes of a cluster a loopback address is not theirs. The head may
-    # offer no CPUs to tasks; now that nothing else runs, the replicas take them all the same.
-    fits = ray_runtime.head_cores() >= config.replicas * config.cores_per_replica
+    joined = ray_runtime.is_joined()
+    # On a cluster the replicas stay beside the client, since a loopback address is not another node's.
+    # A head may offer no CPUs to tasks; now that nothing else runs, they take some all the same.
+    crowded = joined and ray_runtime.head_cores() < config.replicas * config.cores_per_replica
     url = deploy(
         bundle.folder,
         config,
         model_name=model,
-        num_cpus=None if fits else 0.0,
+        num_cpus=0.0 if crowded else None,
         ledger=ledger,
-        on_head=True,
+        on_head=joined,
     )
     try:
         found = replay(
