@@ -105,4 +105,6 @@ def test_a_small_sample_finds_the_same_changes_as_every_row(
         ).neighbour_changes
         for sample_rows in (10, len(texts))
     ]
-    assert found[0] == pytest.approx(found[1])
+    # Each draws company of its own; the rows that it is drawn for are the same.
+    assert found[0] == pytest.approx(found[1], abs=0.05)
+    assert found[0] > 0.1
