@@ -1,0 +1,207 @@
+"""Rules and dashboards in a real Prometheus: no panel is empty, no rule fails.
+
+The exporter is real, its ledger grows as a writer lets it grow. Ray's page is a stand-in with the names and
+labels of Ray's; test_serve_config.py finds each of these names on the page of a real Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from equipoise.config import RunConfig
+from equipoise.exporter.server import start_exporter
+from equipoise.ray_runtime import free_port
+from equipoise.runs import LedgerLine
+from equipoise.storage import put_bytes
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "equipoise"
+
+
+def rule_groups() -> list[dict[str, Any]]:
+    rules = yaml.safe_load((CHART / "rules" / "equipoise.yaml").read_text(encoding="utf-8"))
+    groups: list[dict[str, Any]] = rules["groups"]
+    return groups
+
+
+def panel_queries() -> dict[str, str]:
+    """Query by board, panel and letter; Grafana's own variables stand for durations."""
+    found = {}
+    for path in (CHART / "dashboards").glob("*.json"):
+        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
+            for target in panel["targets"]:
+                query = re.sub(r"\$__(?:range|rate_interval)", "1m", target["expr"])
+                found[f"{path.stem}: {panel['title']} {target['refId']}"] = query
+    return found
+
+
+# This machine has neither Ray's node agent nor a GPU: names and labels are the agent's, the values invented.
+NODE_PAGE = """\
+ray_node_cpu_utilization{instance="gpu-1"} 42.5
+ray_node_mem_used{instance="gpu-1"} 8.1e9
+ray_node_gpus_utilization{instance="gpu-1",GpuIndex="0"} 71
+"""
+
+
+class NodePage(BaseHTTPRequestHandler):
+    """Serves the samples of a node."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write(NODE_PAGE.encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class RayPage:
+    """What a serving Ray counts: a request that took 3 ms each time it is asked to."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._requests = Counter("ray_equipoise_requests", "-", ["model", "status"], registry=registry)
+        self._busy = Counter("ray_equipoise_busy_seconds", "-", ["model"], registry=registry)
+        self._latency = Histogram(
+            "ray_serve_http_request_latency_ms", "-", ["application"], registry=registry
+        )
+        Gauge(
+            "ray_serve_deployment_replica_healthy", "-", ["application", "deployment"], registry=registry
+        ).labels("equipoise", "Replica").set(1)
+        self._server, self._thread = start_http_server(0, addr="127.0.0.1", registry=registry)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/metrics"
+
+    def count_request(self) -> None:
+        """One more."""
+        self._requests.labels("tiny", "200").inc()
+        self._busy.labels("tiny").inc(0.002)
+        self._latency.labels("equipoise").observe(3)
+
+    def stop(self) -> None:
+        """Free the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A run that is served, and the Prometheus that watches it."""
+
+    run: Path
+    ray: RayPage
+    prometheus: str
+
+    def work(self, second: int) -> None:
+        """A second of work and one of idle time on the ledger, and a request."""
+        self.ray.count_request()
+        for charge in ("workload", "idle"):
+            line = LedgerLine.model_validate(
+                {
+                    "run_id": "tiny",
+                    "kind": "usage",
+                    "component": "serving",
+                    "charge_class": charge,
+                    "resource": "aws/c7i.large",
+                    "quantity": 1,
+                    "unit": "core-seconds",
+                    "list_unit_price": 0.00001,
+                    "effective_unit_price": 0.00001,
+                    "billed_cost_usd": 0.00001,
+                    "period_start": "2026-01-01T00:00:00Z",
+                    "period_end": "2026-01-01T00:00:01Z",
+                }
+            )
+            name = f"{self.run}/ledger/{charge}/{second:06d}.jsonl"
+            put_bytes(name, f"{line.model_dump_json()}\n".encode())
+
+    def ask(self, path: str, **query: str) -> Any:
+        """What Prometheus answers."""
+        url = f"{self.prometheus}/api/v1/{path}?{urlencode(query)}"
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return json.load(response)["data"]
+
+    def is_empty(self, query: str) -> bool:
+        """Whether a query has no sample now."""
+        return not self.ask("query", query=query)["result"]
+
+
+@pytest.fixture
+def watched(tmp_path: Path, run_config: Callable[..., RunConfig]) -> Iterator[Watched]:
+    """A real Prometheus on loopback that scrapes every second, with the chart's rules."""
+    binary = shutil.which("prometheus")
+    if binary is None:
+        pytest.skip("prometheus is not on PATH (Debian's package prometheus has it)")
+    run = tmp_path / "run"
+    put_bytes(f"{run}/config.json", run_config().model_dump_json().encode())
+    ray = RayPage()
+    exporter = start_exporter(str(run), ray_metrics_url=ray.url, port=0)
+    page = HTTPServer(("127.0.0.1", 0), NodePage)
+    thread = threading.Thread(target=page.serve_forever)
+    thread.start()
+
+    rules = {"groups": [{**group, "interval": "1s"} for group in rule_groups()]}
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
+    targets = [urlsplit(url).netloc for url in (ray.url, exporter.url)]
+    targets.append(f"127.0.0.1:{page.server_port}")
+    settings = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": [{"job_name": "test", "static_configs": [{"targets": targets}]}],
+    }
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    port = free_port()
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                binary,
+                f"--config.file={tmp_path / 'prometheus.yml'}",
+                f"--storage.tsdb.path={tmp_path / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    yield Watched(run=run, ray=ray, prometheus=f"http://127.0.0.1:{port}")
+    process.terminate()
+    process.wait(timeout=30)
+    page.shutdown()
+    page.server_close()
+    thread.join()
+    exporter.stop()
+    ray.stop()
+
+
+def test_no_panel_is_empty_and_no_rule_fails(watched: Watched) -> None:
+    queries = panel_queries()
+    empty = sorted(queries)
+    deadline = time.monotonic() + 60
+    second = 0
+    while empty and time.monotonic() < deadline:
+        watched.work(second)
+        second += 1
+        time.sleep(1)
+        if second > 5:
+            empty = [name for name in empty if watched.is_empty(queries[name])]
+    assert empty == []
+    rules = [rule for group in watched.ask("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) == sum(len(group["rules"]) for group in rule_groups())
+    assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
+    recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
+    assert [name for name in recorded if watched.is_empty(name)] == []
