@@ -155,8 +155,8 @@ def _schemas(card: ModelCard) -> dict[str, Schema]:
                 }
             },
             optional={
-                "id": text,
-                "outputs": {"type": "array", "items": _object({"name": named}), "maxItems": 2},
+                "id": {"type": ["string", "null"]},
+                "outputs": {"type": ["array", "null"], "items": _object({"name": named}), "maxItems": 2},
             },
         ),
         "InferResponse": _object(

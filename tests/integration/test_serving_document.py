@@ -137,7 +137,7 @@ def check(operation: Any, mode: GenerationMode, examples: int) -> int:
 
 
 def test_every_answer_is_one_that_the_document_allows(document: Any) -> None:
-    assert check_every_operation(document, examples=40) > 200
+    assert check_every_operation(document, examples=40) > 150
 
 
 @pytest.mark.slow
