@@ -309,7 +309,8 @@ def run_config(run_values: dict[str, Any]) -> Callable[..., RunConfig]:
     return build
 
 
-@pytest.fixture(scope="session")
+# No wider than a module: while playwright is at work, asyncio has a running loop in this thread.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A headless Chromium, of the system or of playwright."""
     from playwright.sync_api import sync_playwright

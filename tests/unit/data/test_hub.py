@@ -117,6 +117,8 @@ def read(cache: Path, endpoint: str, *arguments: str) -> tuple[int, str]:
             **os.environ,
             "HF_HOME": str(cache),
             "HF_ENDPOINT": endpoint,
+            # Engines set it for their own process, whose children would have it too.
+            "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_XET": "1",
         },

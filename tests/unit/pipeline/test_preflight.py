@@ -36,7 +36,7 @@ def test_a_sound_run_is_told_in_sentences_and_nothing_is_written(
         ({"cost": {"node": "aws/none"}}, "cost.node"),
         ({"cost": {"training_node": "aws/none"}}, "cost.training_node"),
         ({"cost": {"replica_memory_gib": 4000}}, "cost.replica_memory_gib"),
-        ({"training": {"workers": 3, "batch_size": 16}}, "training.batch_size"),
+        ({"training": {"workers": 2, "batch_size": 15}}, "training.batch_size"),
         ({"search": {"depths": [3]}}, "search.depths"),
         ({"model": {"teacher": "sample://nothing"}}, "sample://nothing"),
         ({"data": {"train": "absent.csv"}}, "absent.csv"),
@@ -99,6 +99,6 @@ def test_constraints_alone_do_not_matter_here(run_config: Build, tiny_bert: Path
 
 
 def test_a_batch_is_checked_by_name(run_config: Build, tiny_bert: Path, tmp_path: Path) -> None:
-    config = run_config(model={"teacher": str(tiny_bert)}, training={"workers": 3, "batch_size": 16})
-    with pytest.raises(ConfigError, match="such as 18"):
+    config = run_config(model={"teacher": str(tiny_bert)}, training={"workers": 2, "batch_size": 15})
+    with pytest.raises(ConfigError, match="such as 16"):
         check_run(config, RunFolder(tmp_path / "run"))
