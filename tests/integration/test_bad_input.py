@@ -121,8 +121,8 @@ CONFIG_FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["absent.yaml", "no such price book", "cost.prices"],
     ),
     "batch and workers": (
-        {"training": {"workers": 3, "batch_size": 16}},
-        ["training.batch_size", "16", "3 workers", "such as 18"],
+        {"training": {"workers": 2, "batch_size": 15}},
+        ["training.batch_size", "15", "2 workers", "such as 16"],
     ),
     "too deep a student": ({"search": {"depths": [1, 9]}}, ["search.depths", "9", "use 1 to 2"]),
     "missing model": ({"model": {"teacher": "no/such/folder"}}, ["model.teacher", "no/such/folder", "hf://"]),
