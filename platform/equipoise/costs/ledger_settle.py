@@ -26,13 +26,16 @@ ABANDONED_AFTER_S = 60.0
 """A node that has put no line for so long is taken to be gone: three times what it puts one every."""
 
 
-def settle(run: RunFolder, writer: LedgerWriter, ended: Collection[str] = ()) -> None:
+def settle(
+    run: RunFolder, writer: LedgerWriter, ended: Collection[str] = (), exclusive: str | None = None
+) -> None:
     """Bill open blocks and idle time of nodes that are gone and were not settled yet.
 
     Args:
         run: whose ledger.
         writer: puts the lines.
         ended: names of nodes that put their last line; others count as gone after a minute.
+        exclusive: component of which no other node can be up, as the caller holds the folder's lock.
 
     Raises:
         StorageError: the ledger cannot be read or written.
@@ -42,7 +45,9 @@ def settle(run: RunFolder, writer: LedgerWriter, ended: Collection[str] = ()) ->
     gone = [
         node
         for node, stop in _node_stops(table).items()
-        if node in ended or stop / 1e6 < writer.clock() - ABANDONED_AFTER_S
+        if node in ended
+        or stop / 1e6 < writer.clock() - ABANDONED_AFTER_S
+        or (exclusive is not None and node in _nodes_for(table, exclusive))
     ]
     settled = settled_nodes(table)
     nodes = [node for node in gone if node not in settled]
@@ -149,6 +154,11 @@ def is_node(table: LedgerTable) -> NDArray[np.bool_]:
 def is_compute(table: LedgerTable) -> NDArray[np.bool_]:
     """Lines of what ran on nodes, idle time included."""
     return table.is_text("kind", "usage") & table.is_text("unit", "core-seconds")
+
+
+def _nodes_for(table: LedgerTable, component: str) -> set[str]:
+    codes = np.unique(table.texts["resource_id"][is_node(table) & table.is_text("component", component)])
+    return {table.values["resource_id"][code] for code in codes}
 
 
 def _node_stops(table: LedgerTable) -> dict[str, int]:

@@ -20,13 +20,16 @@ from equipoise.pipeline.stored import stored_lines
 from equipoise.runs import RunFolder
 
 HEARTBEAT_S = 20.0
+_FIRST_S = 0.5
+PIPELINE = "pipeline"
+"""Component of a run's own nodes; one at a time, under the lock of the run's folder."""
 
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def metered_node(run: RunFolder, config: RunConfig, node: str, component: str) -> Iterator[None]:
-    """Put a node line every 20 seconds, so that a killed process loses no more than that.
+    """Put a node line at once and every 20 seconds, so that a killed process loses no more than that.
 
     At the end, what the run folder stores and what nobody used of the node become lines too.
 
@@ -58,14 +61,16 @@ def _close(clock: _NodeClock, run: RunFolder, config: RunConfig, node: str) -> N
     with LedgerWriter(run, config, "settle", node=node) as writer:
         for line in stored_lines(run, writer):
             writer.add(line)
-        settle(run, writer, ended=clock.names)
+        # A run's folder is locked: whatever else was up for its pipeline was killed.
+        settle(run, writer, ended=clock.names, exclusive=PIPELINE if clock.component == PIPELINE else None)
 
 
 class _NodeClock:
     def __init__(self, writer: LedgerWriter, component: str) -> None:
         self.names: set[str] = set()
         """Of every node that was up."""
-        self._writer, self._component = writer, component
+        self.component = component
+        self._writer = writer
         self._since = writer.clock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="node-clock", daemon=True)
@@ -85,7 +90,10 @@ class _NodeClock:
         self._writer.close()
 
     def _beat(self) -> None:
-        while not self._stopping.wait(HEARTBEAT_S):
+        # The first line early: of a node without any line, nobody could tell that it was up.
+        wait_s = _FIRST_S
+        while not self._stopping.wait(wait_s):
+            wait_s = HEARTBEAT_S
             self._add()
             try:
                 self._writer.flush()
@@ -101,7 +109,7 @@ class _NodeClock:
             self._writer.add(
                 node_line(
                     run_id=self._writer.run_id,
-                    component=self._component,
+                    component=self.component,
                     node=self._writer.node,
                     book=self._writer.book,
                     start=self._since,

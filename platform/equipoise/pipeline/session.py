@@ -18,7 +18,7 @@ from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.costs.price_book import PriceBook, load_prices
 from equipoise.errors import RunFolderError
 from equipoise.pipeline.display import Display
-from equipoise.pipeline.metered_node import metered_node
+from equipoise.pipeline.metered_node import PIPELINE, metered_node
 from equipoise.runs import RunFolder
 
 
@@ -70,7 +70,7 @@ def open_session(config: RunConfig, run: RunFolder, display: Display) -> Iterato
         _sweep(root)
         node = config.cost.training_node or config.cost.node
         cores = len(hardware.usable_cores())
-        with metered_node(run, config, node, "pipeline"), LedgerWriter(run, config, "driver") as ledger:
+        with metered_node(run, config, node, PIPELINE), LedgerWriter(run, config, "driver") as ledger:
             yield Session(config, run, display, prices, ledger, _revision(), cores)
     finally:
         lock.release()

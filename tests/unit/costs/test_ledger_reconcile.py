@@ -377,6 +377,24 @@ def test_a_line_far_beyond_its_node_is_in_excess_all_the_same(
     assert reconcile(run).periods[0].excess_hours == pytest.approx(100 / 3600)
 
 
+def test_under_a_lock_an_earlier_node_is_known_to_be_gone(writer: Writer, run: RunFolder, clock: Any) -> None:
+    with writer("node") as killed, writer("core") as ledger:
+        add_node(killed, 0, 1)
+        add_usage(ledger, 0.5, 12, 2)
+    with writer("node") as node:
+        add_node(node, 15, 40)
+    # The next try ends within a minute of the last sign of the one that was killed.
+    clock.now = BASE + 41
+    with writer("settle") as closing:
+        settle(run, closing, ended=[node.name], exclusive="pipeline")
+
+    found = reconcile(run)
+    assert found.reconciles
+    assert found.periods[0].node_hours == pytest.approx((12 + 25) / 3600)
+    nodes = {line.resource_id for line in read_ledger(run) if line.charge_class == "idle"}
+    assert nodes == {killed.name, node.name}
+
+
 def test_a_node_is_settled_once(writer: Writer, run: RunFolder, clock: Any) -> None:
     with writer("node") as node, writer("core") as ledger:
         add_node(node, 0, 100)
