@@ -20,7 +20,8 @@ from equipoise.runs import Candidate, RunFolder
 from equipoise.tasks.text_generation import TextGeneration
 
 # The run itself takes about a minute, in the setup of the first test.
-pytestmark = pytest.mark.timeout(600)
+# A whole run of minutes; the parts have tests of their own.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from equipoise.runs import RunFolder
 from equipoise.search.limits import spent_usd
 
 # The three tries take about a minute and a half, in the setup of the first test.
-pytestmark = pytest.mark.timeout(900)
+# Each of its stories is a search of minutes.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 CENT = 0.01
 

@@ -27,6 +27,9 @@ from equipoise.ray_runtime import free_port, start_ray, stop_ray
 from equipoise_serving import endpoint
 from equipoise_serving.api_keys import create_key, revoke_key
 
+# Minutes of load; one replica's faults and limits are in test_serving.py.
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 2.0
 MAX_BODY_BYTES = 4096
 
