@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from equipoise import ray_runtime
@@ -23,6 +24,7 @@ _ENDINGS = {
     "gain": "the search stopped: its last trials gained next to no hypervolume",
     "time": "the search stopped: its time is up",
 }
+Stages = Callable[[Session, Checked], None]
 _STAGES = ("data", "teacher", "search", "choice", "test", "report")
 
 
@@ -44,7 +46,7 @@ def run_pipeline(config: RunConfig, run: RunFolder, display: Display) -> None:
         ReconcileError: it does not.
         EquipoiseError: with the exit status that its kind stands for; the folder can be resumed.
     """
-    _run_session(config, run, display)
+    run_stages(config, run, display)
     require_reconciled(reconcile(run), run.location)
     took = None if run.has("actual.json") else record_actual(run)
     if took:
@@ -56,7 +58,12 @@ def run_pipeline(config: RunConfig, run: RunFolder, display: Display) -> None:
         display.note(f"took {actual:.0f} s, estimated {estimated:.0f} s ({took['error']:+.0%})")
 
 
-def _run_session(config: RunConfig, run: RunFolder, display: Display) -> None:
+def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stages | None = None) -> None:
+    """Check a run, open its session, start Ray, and go through the stages; by default through all.
+
+    Raises:
+        EquipoiseError: with the exit status that its kind stands for; the folder can be resumed.
+    """
     display.stage(1, len(_STAGES), _STAGES[0])
     checked = check_run(config, run)
     with open_session(config, run, display) as session:
@@ -75,11 +82,12 @@ def _run_session(config: RunConfig, run: RunFolder, display: Display) -> None:
                 f"estimated {span.value / 60:.0f} minutes ({span.low / 60:.0f} to {span.high / 60:.0f}), "
                 f"from {expected.runs} earlier run{'' if expected.runs == 1 else 's'} on this hardware"
             )
-        check_port(config.serving.host, config.serving.port, "serving.port")
+        if stages is None:
+            check_port(config.serving.host, config.serving.port, "serving.port")
         try:
             session.ray_metrics_url = ray_runtime.start_ray()["metrics_url"]
             session.board = progress.start_board()
-            _run_stages(session, checked)
+            (stages or _all_stages)(session, checked)
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 "interrupted", where=run.location, remedy="the same command continues where it stopped"
@@ -88,7 +96,7 @@ def _run_session(config: RunConfig, run: RunFolder, display: Display) -> None:
             ray_runtime.stop_ray()
 
 
-def _run_stages(session: Session, checked: Checked) -> None:
+def _all_stages(session: Session, checked: Checked) -> None:
     from equipoise.compression.structure import read_layers
     from equipoise.pipeline.endpoint import is_served
     from equipoise.pipeline.learning_curve import measure_learning_curve

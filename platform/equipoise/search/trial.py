@@ -41,7 +41,7 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
         return Candidate.model_validate(run.read("candidates", f"{name}.json"))
     cores = whole_node_cores()
     with LedgerWriter(run, context.config, writer=f"trial-{name}") as ledger:
-        source, trained_s = _structure(context, recipe, ledger)
+        source, trained_s = train_structure(context, recipe, ledger)
         target = context.root / "models" / name
         with ledger.meter(
             "search", cores=cores, detail=f"export and judge {recipe.label}", resource_id=f"{name}/judge"
@@ -114,7 +114,7 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
     return candidate
 
 
-def _structure(context: TrialContext, recipe: Recipe, ledger: LedgerWriter) -> tuple[Path, float]:
+def train_structure(context: TrialContext, recipe: Recipe, ledger: LedgerWriter) -> tuple[Path, float]:
     """The structure's torch model folder, trained once, and the seconds that took."""
     if not recipe.distilled:
         return context.teacher, 0.0

@@ -1,0 +1,44 @@
+"""Job: fine-tune the teacher of a run config, and no more; `equipoise run` goes on from there.
+
+python jobs/finetune.py -f jobs/configs/demo.yaml --out runs/demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from equipoise.errors import EquipoiseError
+from equipoise.pipeline.training import finetune_file
+
+
+class Lines:
+    """A display of one flushed line an event, for logs."""
+
+    def stage(self, number: int, total: int, name: str) -> None:
+        _print(f"{number}/{total} {name}")
+
+    def note(self, text: str) -> None:
+        _print(f"  {text}")
+
+
+def main() -> None:
+    """Parse the command line, run, and end with the error's own exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-f", "--file", required=True, help="run config (YAML)")
+    parser.add_argument("--out", help="run folder; default: the config's output, or runs/NAME")
+    given = parser.parse_args()
+    try:
+        _print(f"done: {finetune_file(given.file, given.out, Lines())}")
+    except EquipoiseError as error:
+        sys.stderr.write(f"equipoise: {error}\n")
+        sys.exit(error.exit_status)
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

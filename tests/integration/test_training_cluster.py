@@ -1,0 +1,137 @@
+"""Training over several raylets: placement by config, a worker that is killed, an elastic group."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from equipoise.config import RunConfig
+from equipoise.config.model import ModelConfig
+from equipoise.ray_runtime import prepare_environment, start_ray, stop_ray
+from equipoise.tasks import find_task
+from equipoise.training.examples import Examples
+from equipoise.training.finetune import encode_examples, finetune_teacher
+
+# Warnings of other packages about each other, at their own import.
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+    ),
+    pytest.mark.timeout(400),
+    # Three raylets on one machine.
+    pytest.mark.slow,
+]
+
+LABELS = ("billing", "delivery", "travel")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Three raylets of one CPU each; its address."""
+    prepare_environment()
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    previous = os.environ.get("RAY_ADDRESS")
+    os.environ["RAY_ADDRESS"] = made.address
+    start_ray()
+    try:
+        yield made.address
+    finally:
+        stop_ray()
+        made.shutdown()
+        if previous is None:
+            del os.environ["RAY_ADDRESS"]
+        else:
+            os.environ["RAY_ADDRESS"] = previous
+
+
+@pytest.fixture(scope="module")
+def examples(tiny_bert: Path, intent_rows: Callable[[int, int], list[tuple[str, str]]]) -> Examples:
+    task = find_task("text_classification").create(
+        tiny_bert, LABELS, ModelConfig(teacher=str(tiny_bert), max_length=32)
+    )
+    texts, labels = zip(*intent_rows(96, 1), strict=True)
+    return encode_examples(task, list(texts), list(labels))
+
+
+def kill_a_worker(scratch: Path, killed: list[int]) -> None:
+    """SIGKILL one training worker once two checkpoints stand."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        if len(list(scratch.glob("checkpoints-*/step-*"))) >= 2:
+            for process in psutil.Process().children(recursive=True) + list(psutil.process_iter()):
+                try:
+                    title = " ".join(process.cmdline())
+                    mine = process.environ().get("RAY_ADDRESS") == os.environ["RAY_ADDRESS"]
+                except (psutil.NoSuchProcess, psutil.AccessDenied):
+                    continue
+                if mine and "RayTrainWorker" in title:
+                    process.kill()
+                    killed.append(process.pid)
+                    return
+        time.sleep(0.02)
+
+
+def test_workers_on_nodes_of_their_own_survive_a_kill(
+    cluster: str, run_config: Callable[..., RunConfig], tiny_bert: Path, examples: Examples, tmp_path: Path
+) -> None:
+    """Killed at some step, the group goes on from its checkpoint and comes to the very same weights."""
+    assert cluster
+    section: dict[str, Any] = {
+        "workers": 2,
+        "placement": "STRICT_SPREAD",
+        "precision": "fp32",
+        "batch_size": 16,
+        "epochs": 60,
+        "learning_rate": 1e-3,
+        "zero_stage": 1,
+        "retries": 1,
+        "checkpoint_every_steps": 20,
+    }
+    config = run_config(training=section)
+
+    def train(name: str) -> dict[str, Any]:
+        return finetune_teacher(
+            config, tiny_bert, examples, len(LABELS), tmp_path / name, tmp_path / f"{name}-scratch"
+        )
+
+    train("whole")
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "hit-scratch", killed), daemon=True)
+    killer.start()
+    train("hit")
+    killer.join(timeout=5)
+    assert len(killed) == 1
+    whole, hit = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "hit"))
+    assert max(float((whole[name] - hit[name]).abs().max()) for name in whole) < 1e-6
+    assert list((tmp_path / "hit-scratch").iterdir()) == []
+
+
+def test_an_elastic_group_takes_the_nodes_that_there_are(
+    cluster: str, run_config: Callable[..., RunConfig], tiny_bert: Path, examples: Examples, tmp_path: Path
+) -> None:
+    assert cluster
+    section = {
+        "workers": "1..8",
+        "precision": "fp32",
+        "batch_size": 16,
+        "epochs": 2,
+        "learning_rate": 1e-3,
+    }
+    figures = finetune_teacher(
+        run_config(training=section), tiny_bert, examples, len(LABELS), tmp_path / "t", tmp_path / "s"
+    )
+    # Three nodes of one CPU each.
+    assert 1 <= len(figures["worker_cpu_s"]) <= 3
+    assert (tmp_path / "t" / "model.safetensors").is_file()
