@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.timeout(400)
+# Four trainings on Ray, one after the other.
+pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
 
 
 def test_a_killed_driver_goes_on_from_its_checkpoint_and_a_student_follows(
