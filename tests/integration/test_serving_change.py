@@ -6,12 +6,14 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,17 +23,27 @@ import psutil
 import pytest
 
 from equipoise.bundle import Bundle, write_bundle
+from equipoise.config import RunConfig
 from equipoise.config.serving import ServingConfig
+from equipoise.costs.capacity import flat_capacity
+from equipoise.costs.ledger import read_ledger
 from equipoise.errors import ConfigError, ServiceError
 from equipoise.ray_runtime import free_port, start_ray, stop_ray
+from equipoise.runs import RunFolder
 from equipoise_serving import endpoint
 from equipoise_serving.api_keys import create_key, revoke_key
+from equipoise_serving.replica_ledger import ReplicaLedger
 
 # Minutes of load; one replica's faults and limits are in test_serving.py.
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Serve deprecates the field in favour of variables that it does not read yet.
+    pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field:DeprecationWarning"),
+]
 
 TIMEOUT_S = 2.0
 MAX_BODY_BYTES = 4096
+BODIES = [b'{"text": "a"}', b'{"inputs": ["a", "b"]}', b'{"inputs": []}', b'{"text": "c"}']
 
 
 @dataclass
@@ -337,3 +349,57 @@ def test_a_bundle_that_does_not_start_never_gets_a_request(
             deploy(broken, served.config, "broken")
         time.sleep(1)
     assert set(load.answers) == {"200 next"}, load.answers
+
+
+def test_replicas_are_added_for_what_arrives(served: Endpoint, bundles: dict[str, Bundle]) -> None:
+    scaled = served.config.model_copy(update={"replicas": 1, "max_replicas": 2})
+    endpoint.deploy(
+        bundles["openvino"].folder,
+        scaled,
+        model_name="scaled",
+        num_cpus=0.4,
+        capacity=flat_capacity(20.0),
+        timeout_s=90,
+    )
+    assert wait_for(lambda: len(replicas()) == 1, 30), "the two of before are gone"
+    with Load(served) as load:
+        assert wait_for(lambda: len(replicas()) == 2, 60)
+        time.sleep(1)
+    assert set(load.answers) == {"200 scaled"}, load.answers
+    page = served.send("/metrics")[1]
+    reasons = set(re.findall(r'equipoise_autoscaling_decisions_total\{[^}]*reason="(\w+)"', page))
+    assert reasons & {"grow", "cap", "backlog"}
+
+
+def test_client_replicas_and_ledger_count_the_same(
+    served: Endpoint, bundles: dict[str, Bundle], run_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    ledger = ReplicaLedger(str(tmp_path / "run"), run_config(), "aws/c7i.large")
+    endpoint.deploy(
+        bundles["openvino"].folder,
+        served.config,
+        model_name="billed",
+        num_cpus=0.4,
+        ledger=ledger,
+        timeout_s=90,
+    )
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(
+            pool.map(lambda number: served.send("/v1/predict", BODIES[number % 4])[0], range(240))
+        )
+    counted = Counter(statuses)
+    assert set(counted) == {200, 400}
+
+    def metered(status: int) -> float | None:
+        page = served.send("/metrics")[1]
+        found = re.findall(
+            rf'equipoise_requests_total\{{[^}}]*model="billed"[^}}]*status="{status}"[^}}]*\}} (\S+)', page
+        )
+        return sum(map(float, found))
+
+    assert wait_for(lambda: metered(200) == counted[200], 10), metered(200)
+    assert metered(400) == counted[400]
+    endpoint.undeploy()
+    lines = read_ledger(RunFolder(str(tmp_path / "run")))
+    assert sum(line.requests for line in lines) == counted[200]
+    assert len({line.resource_id for line in lines}) == 2
