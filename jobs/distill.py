@@ -9,17 +9,8 @@ import argparse
 import sys
 
 from equipoise.errors import EquipoiseError
+from equipoise.pipeline.display import Lines
 from equipoise.pipeline.training import distill_file
-
-
-class Lines:
-    """A display of one flushed line an event, for logs."""
-
-    def stage(self, number: int, total: int, name: str) -> None:
-        _print(f"{number}/{total} {name}")
-
-    def note(self, text: str) -> None:
-        _print(f"  {text}")
 
 
 def main() -> None:
@@ -31,8 +22,9 @@ def main() -> None:
     )
     parser.add_argument("--out", help="run folder; default: the config's output, or runs/NAME")
     given = parser.parse_args()
+    lines = Lines()
     try:
-        _print(f"done: {distill_file(given.file, given.out, given.layers, Lines())}")
+        lines.say(f"done: {distill_file(given.file, given.out, given.layers, lines)}")
     except EquipoiseError as error:
         sys.stderr.write(f"equipoise: {error}\n")
         sys.exit(error.exit_status)
@@ -40,11 +32,6 @@ def main() -> None:
 
 def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -9,17 +9,8 @@ import argparse
 import sys
 
 from equipoise.errors import EquipoiseError
+from equipoise.pipeline.display import Lines
 from equipoise.pipeline.training import finetune_file
-
-
-class Lines:
-    """A display of one flushed line an event, for logs."""
-
-    def stage(self, number: int, total: int, name: str) -> None:
-        _print(f"{number}/{total} {name}")
-
-    def note(self, text: str) -> None:
-        _print(f"  {text}")
 
 
 def main() -> None:
@@ -28,16 +19,12 @@ def main() -> None:
     parser.add_argument("-f", "--file", required=True, help="run config (YAML)")
     parser.add_argument("--out", help="run folder; default: the config's output, or runs/NAME")
     given = parser.parse_args()
+    lines = Lines()
     try:
-        _print(f"done: {finetune_file(given.file, given.out, Lines())}")
+        lines.say(f"done: {finetune_file(given.file, given.out, lines)}")
     except EquipoiseError as error:
         sys.stderr.write(f"equipoise: {error}\n")
         sys.exit(error.exit_status)
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Protocol
 
 
@@ -15,6 +16,21 @@ class Display(Protocol):
     def note(self, text: str) -> None:
         """One line worth keeping on the screen."""
         ...
+
+
+class Lines:
+    """One flushed line an event on standard output, for the logs of a job."""
+
+    def stage(self, number: int, total: int, name: str) -> None:
+        self.say(f"{number}/{total} {name}")
+
+    def note(self, text: str) -> None:
+        self.say(f"  {text}")
+
+    def say(self, line: str) -> None:
+        """Any line."""
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 class Silent:

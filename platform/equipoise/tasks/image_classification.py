@@ -16,15 +16,14 @@ from equipoise.config.model import ModelConfig
 from equipoise.data import Layout
 from equipoise.data.image_folder import decode_image
 from equipoise.errors import BundleError, DataError
-from equipoise.tasks.answers import Answers
-from equipoise.tasks.scores import share, softmax, tally_hits
+from equipoise.tasks.one_label import OneLabel
 from equipoise.tasks.task import Arrays
 
 _DEFAULT_SIDE = 224
 _PREPROCESSOR_FILE = "preprocessor_config.json"
 
 
-class ImageClassification:
+class ImageClassification(OneLabel):
     """Scales, crops nothing, normalizes; with numpy and Pillow alone.
 
     Args:
@@ -38,7 +37,6 @@ class ImageClassification:
 
     name: ClassVar[str] = "image_classification"
     layout: ClassVar[Layout] = "image"
-    metric_name: ClassVar[str] = "accuracy"
     model_class: ClassVar[str] = "AutoModelForImageClassification"
     files: ClassVar[tuple[str, ...]] = ("config.json", "model.safetensors")
     ragged: ClassVar[bool] = False
@@ -148,41 +146,6 @@ class ImageClassification:
     def lengths(self, inputs: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
         """1 for each image: all are scaled to one size."""
         return np.ones(len(inputs), dtype=np.int64)
-
-    def targets(self, arrays: Arrays, labels: Sequence[str]) -> NDArray[np.int64]:
-        """Label numbers, shape (batch,)."""
-        del arrays
-        number = {label: index for index, label in enumerate(self.labels)}
-        return np.array([number[label] for label in labels], dtype=np.int64)
-
-    def read(self, outputs: Arrays, arrays: Arrays) -> Answers:
-        """One place an image."""
-        del arrays
-        logits = outputs["logits"]
-        return Answers(logits, np.arange(len(logits), dtype=np.int64))
-
-    def decode(
-        self, outputs: Arrays, arrays: Arrays, inputs: Sequence[NDArray[np.uint8]]
-    ) -> list[dict[str, Any]]:
-        """Logits of shape (batch, labels) to labels with calibrated scores."""
-        del arrays, inputs
-        scores = softmax(outputs["logits"] / self.temperature)
-        return [
-            {
-                "label": self.labels[index],
-                "score": float(row[index]),
-                "scores": dict(zip(self.labels, row.tolist(), strict=True)),
-            }
-            for index, row in zip(scores.argmax(axis=1).tolist(), scores, strict=True)
-        ]
-
-    def tally(self, answers: Answers, truth: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
-        """(hits, 1) of each image."""
-        return tally_hits(answers, truth, rows)
-
-    def metric(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Top-1 accuracy."""
-        return share(sums)
 
     def _scale(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """An image as bytes of (side, side, channels)."""

@@ -16,8 +16,8 @@ from equipoise.data import Layout
 from equipoise.errors import BundleError
 from equipoise.runs import TOKEN_LIKELIHOOD
 from equipoise.tasks.answers import IGNORED, Answers
+from equipoise.tasks.pieces import TOKENIZER_FILE
 from equipoise.tasks.task import Arrays
-from equipoise.tasks.text_classification import TOKENIZER_FILE
 
 NEXT_IDS = "next_ids"
 """Array beside the model's inputs: the token that follows each one, IGNORED where it is not scored."""

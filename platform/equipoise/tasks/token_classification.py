@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
-from equipoise.config.model import ModelConfig
 from equipoise.data import Layout
-from equipoise.errors import BundleError
 from equipoise.tasks.answers import IGNORED, Answers
 from equipoise.tasks.entities import find_entities
+from equipoise.tasks.pieces import PieceEncoder
 from equipoise.tasks.scores import softmax
 from equipoise.tasks.task import Arrays
-from equipoise.tasks.text_classification import TOKENIZER_FILE, pad_to_longest
 
 ASKED = "asked"
 """Array beside the model's inputs: 1 at the first piece of each word, shape (batch, longest)."""
@@ -29,79 +25,19 @@ _WORDS = re.compile(r"\w+(?:['’]\w+)?|[^\w\s]")
 Words = Sequence[str] | str
 
 
-class TokenClassification:
+class TokenClassification(PieceEncoder):
     """A word is tagged at its first piece; words beyond `max_length` pieces get no tag.
 
-    Args:
-        tokenizer: a fast tokenizer; its padding and truncation are set here.
-        labels: tag names in the order of the logits, IOB2 where they mark entities.
-        max_length: longest input in pieces.
-        temperature: divides the logits before the softmax; fitted on validation.
-        inputs: names of the arrays that the model takes.
+    Labels are tags, IOB2 where they mark entities; for the other arguments see `PieceEncoder`.
     """
 
     name: ClassVar[str] = "token_classification"
     layout: ClassVar[Layout] = "words"
     metric_name: ClassVar[str] = "entity-F1"
     model_class: ClassVar[str] = "AutoModelForTokenClassification"
-    files: ClassVar[tuple[str, ...]] = ("config.json", "model.safetensors", TOKENIZER_FILE)
-    ragged: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        labels: Sequence[str],
-        max_length: int,
-        temperature: float = 1.0,
-        inputs: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids"),
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.labels = tuple(labels)
-        self.max_length = max_length
-        self.temperature = temperature
-        self.inputs = tuple(inputs)
-        pad_to_longest(tokenizer, max_length)
-
-    @classmethod
-    def create(cls, folder: Path, labels: Sequence[str], settings: ModelConfig) -> TokenClassification:
-        """From a transformers folder with tokenizer.json and config.json."""
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        inputs = ["input_ids", "attention_mask"]
-        if config.get("type_vocab_size", 0) > 1:
-            inputs.append("token_type_ids")
-        limit = min(settings.max_length, config.get("max_position_embeddings", settings.max_length))
-        return cls(Tokenizer.from_file(str(folder / TOKENIZER_FILE)), labels, limit, inputs=inputs)
-
-    @classmethod
-    def load(cls, folder: Path, description: dict[str, Any]) -> TokenClassification:
-        try:
-            return cls(
-                Tokenizer.from_file(str(folder / TOKENIZER_FILE)),
-                description["labels"],
-                description["max_length"],
-                description["temperature"],
-                description["inputs"],
-            )
-        except KeyError as error:
-            raise BundleError(f"task entry lacks {error}", where=str(folder)) from error
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "labels": list(self.labels),
-            "max_length": self.max_length,
-            "temperature": self.temperature,
-            "inputs": list(self.inputs),
-        }
-
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save(str(folder / TOKENIZER_FILE))
 
     def examples(self) -> list[Words]:
         return [["A", "short", "text"], "Another one, longer than the first by a few words."]
-
-    def from_text(self, text: str) -> str:
-        return text
 
     def to_text(self, value: Words) -> str:
         """Words joined by spaces; the text is cut into words anew when it is encoded."""
@@ -110,17 +46,8 @@ class TokenClassification:
     def encode(self, inputs: Sequence[Words]) -> Arrays:
         """Lists of words, or texts that are cut into words, to int64 arrays of shape (batch, longest)."""
         encodings = self._encode(inputs)
-        arrays: Arrays = {"input_ids": np.array([e.ids for e in encodings], dtype=np.int64)}
-        if "attention_mask" in self.inputs:
-            arrays["attention_mask"] = np.array([e.attention_mask for e in encodings], dtype=np.int64)
-        if "token_type_ids" in self.inputs:
-            arrays["token_type_ids"] = np.array([e.type_ids for e in encodings], dtype=np.int64)
-        arrays[ASKED] = np.array([_first_pieces(e.word_ids) for e in encodings], dtype=np.int64)
-        return arrays
-
-    def lengths(self, inputs: Sequence[Words]) -> NDArray[np.int64]:
-        """Pieces of each input, special ones included; shape (batch,)."""
-        return np.array([sum(e.attention_mask) for e in self._encode(inputs)], dtype=np.int64)
+        asked = np.array([_first_pieces(e.word_ids) for e in encodings], dtype=np.int64)
+        return {**self._arrays(encodings), ASKED: asked}
 
     def targets(self, arrays: Arrays, labels: Sequence[Sequence[str]]) -> NDArray[np.int64]:
         """Tag numbers at the first piece of each word, shape (batch, longest)."""
