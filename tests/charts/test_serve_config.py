@@ -37,13 +37,15 @@ def local_ray() -> Iterator[dict[str, Any]]:
     from equipoise.ray_runtime import free_port, start_ray, stop_ray
 
     started = start_ray()
-    try:
-        from ray import serve
+    from ray import serve
 
+    try:
         port = free_port()
         serve.start(proxy_location="EveryNode", http_options={"host": "127.0.0.1", "port": port})
         yield {"url": f"http://127.0.0.1:{port}", "metrics_url": started["metrics_url"]}
     finally:
+        # Serve keeps its controller's handle, and would take it for that of the next Ray's.
+        serve.shutdown()
         stop_ray()
 
 
