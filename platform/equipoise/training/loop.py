@@ -273,10 +273,6 @@ def _use_shared_memory_op(deepspeed: Any) -> None:
 
     if installed_ops.get("deepspeed_shm_comm"):
         return  # compiled when DeepSpeed was installed, as in the container image
-    from deepspeed.git_version_info import installed_ops
-
-    if installed_ops.get("deepspeed_shm_comm"):
-        return  # compiled when DeepSpeed was installed, as in the container image
     built = Path(os.environ.get("TORCH_EXTENSIONS_DIR", "")) / "deepspeed_shm_comm"
     if not any(built.glob("**/deepspeed_shm_comm*.so")):
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
