@@ -55,7 +55,7 @@ class Runs:
         )
 
     def call(
-        self, *arguments: str, timeout_s: float = 240, **environment: str
+        self, *arguments: str, timeout_s: float = 480, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         process = self.start(*arguments, **environment)
