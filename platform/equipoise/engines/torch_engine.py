@@ -28,11 +28,8 @@ class TorchEngine:
         torch.set_num_threads(threads)
 
     def run(self, inputs: Arrays) -> Arrays:
-        given = {name: torch.from_numpy(array) for name, array in inputs.items()}
         with torch.inference_mode():
-            outputs = self.model(
-                **{n: v.to(self.dtype) if v.is_floating_point() else v for n, v in given.items()}
-            )
+            outputs = self.model(**{name: self._given(array) for name, array in inputs.items()})
         return {"logits": outputs.logits.float().numpy()}
 
     def _given(self, array: NDArray[Any]) -> torch.Tensor:
