@@ -54,6 +54,10 @@ def prepare_environment() -> None:
     roots = [path for path in sys.path if path.endswith(("platform", "serving"))]
     # Workers import what the driver imports, also from a checkout that is not installed.
     os.environ["PYTHONPATH"] = os.pathsep.join(p for p in dict.fromkeys([*roots, *paths]) if p)
+    # A system's ninja of another version would compile anew what that of the environment compiled at install.
+    own = str(Path(sys.executable).parent)
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(dict.fromkeys([own, *places]))
 
 
 def start_ray(metrics_port: int | None = None) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,3 +26,20 @@ def test_a_task_takes_no_more_cores_than_some_node_offers(
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: nodes))
     monkeypatch.setattr(hardware, "usable_cores", lambda: list(range(here)))
     assert whole_node_cores() == taken
+
+
+def test_programs_of_the_environment_come_before_the_systems() -> None:
+    """DeepSpeed's op is compiled by the environment's ninja at install; another would compile it anew."""
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, equipoise.ray_runtime as r; r.prepare_environment(); print(os.environ['PATH'])",
+        ],
+        env={**os.environ, "PATH": f"/usr/bin{os.pathsep}/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert found.stdout.strip().split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin", "/bin"]

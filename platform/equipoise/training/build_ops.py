@@ -7,7 +7,6 @@ minutes. Where there is no compiler, training goes without it.
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 
@@ -22,7 +21,6 @@ def build_ops() -> str:
     if not hardware.has_compiler():
         return "no C++ compiler: training goes without DeepSpeed's shared-memory op"
     prepare_environment()
-    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])  # noqa: PTH120
     try:
         with contextlib.redirect_stdout(sys.stderr):
             from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
