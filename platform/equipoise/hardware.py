@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -37,7 +38,8 @@ def pin_to(cores: list[int]) -> None:
     """Keep every thread of this process on the given cores; nothing where the system cannot."""
     if hasattr(os, "sched_setaffinity"):
         for thread in Path("/proc/self/task").iterdir():
-            os.sched_setaffinity(int(thread.name), cores)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since it was listed
+                os.sched_setaffinity(int(thread.name), cores)
 
 
 def has_cpu_quota() -> bool:

@@ -71,3 +71,22 @@ assert len(found) == 4 and all(cores == {core} for cores in found), found
 assert hardware.usable_cores() == [core]
 """
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system pins no threads")
+def test_pinning_bears_threads_that_end_meanwhile() -> None:
+    check = """
+import threading
+from equipoise import hardware
+stop = threading.Event()
+def spawn():
+    while not stop.is_set():
+        [thread.start() for thread in [threading.Thread(target=int) for _ in range(20)]]
+spawner = threading.Thread(target=spawn)
+spawner.start()
+try:
+    for _ in range(3000): hardware.pin_to(hardware.usable_cores())
+finally:
+    stop.set()
+"""
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=120)
