@@ -17,6 +17,7 @@ from equipoise.compression.quantization import (
     quantize_openvino,
 )
 from equipoise.data import Layout
+from equipoise.engines.widths import STRUCTURE_FILE
 from equipoise.tasks import Arrays, Task
 
 ONNX_FILE = "model.onnx"
@@ -87,7 +88,9 @@ def _is_transformer(source: Path) -> bool:
 
 
 def _export_torch(source: Path, target: Path, precision: str) -> None:
-    shutil.copyfile(source / "config.json", target / "config.json")
+    for name in ("config.json", STRUCTURE_FILE):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
     weights = target / "model.safetensors"
     if precision == "fp32":
         shutil.copyfile(source / "model.safetensors", weights)

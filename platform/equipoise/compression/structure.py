@@ -70,11 +70,23 @@ def student_layers(
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Names a recipe: 12 hex digits over its canonical JSON."""
-    content = json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()
+    """Names a recipe: 12 hex digits over its canonical JSON.
+
+    What a recipe leaves at its default is left out, so that a recipe keeps its name when records gain
+    a field.
+    """
+    content = json.dumps(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def structure_key(layers: tuple[int, ...]) -> str:
-    """Folder name of a trained structure, such as `layers-0-5`."""
-    return "layers-" + "-".join(map(str, layers))
+def structure_key(recipe: Recipe) -> str:
+    """Folder name of a trained structure, such as `layers-0-5` or `layers-0-5-ffn-768`."""
+    parts = ["layers", *map(str, recipe.layers)]
+    for name, counts in (("heads", recipe.heads), ("ffn", recipe.ffn)):
+        if counts is not None:
+            parts += [name, *map(str, counts[:1] if len(set(counts)) == 1 else counts)]
+    if recipe.narrowed and recipe.importance != "taylor":
+        parts.append(recipe.importance)
+    if recipe.vocabulary != "full":
+        parts.append("vocabulary")
+    return "-".join(parts)

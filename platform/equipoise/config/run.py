@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from equipoise.config.cluster import ClusterConfig
+from equipoise.config.compression import CompressionConfig
 from equipoise.config.cost import CostConfig
 from equipoise.config.data import DataConfig
 from equipoise.config.measurement import MeasurementConfig
@@ -30,6 +31,7 @@ class RunConfig(Section):
     model: ModelConfig
     training: TrainingConfig = TrainingConfig()
     distillation: DistillationConfig = DistillationConfig()
+    compression: CompressionConfig = CompressionConfig()
     search: SearchConfig = SearchConfig()
     measurement: MeasurementConfig = MeasurementConfig()
     cost: CostConfig = CostConfig()

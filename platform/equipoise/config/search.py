@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ LayerChoice = Literal["first", "spread", "last"]
 Precision = Literal["fp32", "bf16", "int8", "int8_dynamic", "int8_weights", "int4_weights"]
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 Objective = Literal["metric", "robustness", "calibration", "latency_p99_ms", "serving_usd_per_1k", "bytes"]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class SearchConfig(Section):
@@ -44,6 +45,20 @@ class SearchConfig(Section):
     )
     layers: tuple[LayerChoice, ...] = Field(
         ("first", "spread"), min_length=1, description="Which of the teacher's layers a student takes."
+    )
+    head_shares: tuple[Share, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="Shares of its attention heads that a structure keeps in each layer.",
+    )
+    ffn_shares: tuple[Share, ...] = Field(
+        (1.0,), min_length=1, description="Shares of its FFN neurons that a structure keeps in each layer."
+    )
+    importance: Literal["taylor", "magnitude"] = Field(
+        "taylor", description="Scores by which heads and neurons are kept."
+    )
+    vocabulary: tuple[Literal["full", "task"], ...] = Field(
+        ("full",), min_length=1, description="Whole vocabulary, or the pieces that the task's rows use."
     )
     engines: tuple[EngineName, ...] = Field(
         ("torch", "onnxruntime", "openvino"), min_length=1, description="Engines to try."

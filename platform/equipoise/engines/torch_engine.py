@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from equipoise.engines.narrowing import load_narrowed
+from equipoise.engines.widths import STRUCTURE_FILE
 from equipoise.tasks import Arrays
 
 # Nothing is ever fetched when a bundle is opened.
@@ -38,12 +40,17 @@ class TorchEngine:
 
 
 def open_model(folder: Path, precision: str, threads: int) -> TorchEngine:
-    """Load `config.json`, which names the model's class, and `model.safetensors`; fp32 or bf16."""
+    """Load `config.json`, which names the model's class, and `model.safetensors`; fp32 or bf16.
+
+    A narrowed model has a `structure.json` too.
+    """
     import transformers
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     [name] = config.architectures
+    if (folder / STRUCTURE_FILE).is_file():
+        return TorchEngine(load_narrowed(folder, getattr(transformers, name), dtype), threads)
     model = getattr(transformers, name).from_pretrained(
         folder, dtype=dtype, local_files_only=True, use_safetensors=True
     )

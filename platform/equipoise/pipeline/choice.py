@@ -74,7 +74,7 @@ def write_candidate_bundle(
     return write_bundle(
         session.root.joinpath(*folder),
         name=session.config.name,
-        task=context.load_task(candidate.quality.temperature),
+        task=context.load_task(candidate.quality.temperature, candidate.recipe.vocabulary),
         engine=candidate.recipe.engine,
         precision=candidate.recipe.precision,
         model_folder=session.root / "models" / candidate.recipe_hash,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from equipoise import hardware, ray_runtime
-from equipoise.compression.structure import read_layers
 from equipoise.config import RunConfig
 from equipoise.costs.estimate import STAGES, RunEstimate, RunSize, SeenRun, estimate_run
 from equipoise.costs.price_book import core_second_usd, load_prices
@@ -17,7 +16,7 @@ from equipoise.errors import EquipoiseError
 from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.seen_runs import find_seen, judged_rows, observe, remember, run_kind
 from equipoise.runs import RunFolder
-from equipoise.search.space import Space
+from equipoise.search.space import open_space
 from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import resolve_workers
 
@@ -27,10 +26,11 @@ _TIMED_STEPS = 8
 
 def run_size(config: RunConfig, checked: Checked) -> RunSize:
     """What a checked config asks for; the search is taken to try every structure it has room for."""
-    space = Space(config.search, *read_layers(checked.base), layout=find_task(config.task).layout)
+    family = find_task(config.task)
+    space = open_space(config, checked.base, family.layout, family.model_class)
     candidates = min(config.search.trials, space.size)
     recipes = space.anchors()[:candidates]
-    depths = {recipe.layers: recipe.depth for recipe in recipes if recipe.distilled}
+    depths = {recipe.structure: recipe.depth for recipe in recipes if recipe.distilled}
     rows, validation = len(checked.data.train), len(checked.data.validation)
     return RunSize(
         teacher_rows=rows * config.training.epochs,

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise import hardware
-from equipoise.compression.structure import read_layers
 from equipoise.config import RunConfig
 from equipoise.costs.price_book import load_prices, replica_usd_per_hour, stale_prices
 from equipoise.costs.profiles import load_profile
 from equipoise.data import PreparedData, prepare_data
 from equipoise.errors import ConfigError, ServiceError
 from equipoise.runs import RunFolder
-from equipoise.search.space import Space
+from equipoise.search.space import open_space
 from equipoise.search.warm_start import earlier_recipes
 from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_precision, resolve_workers
@@ -59,7 +58,7 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
         )
     base = resolve_pretrained(config.model, task.files)
     check_guidance(config.distillation, base, task.model_class)
-    space = Space(config.search, *read_layers(base), layout=task.layout)
+    space = open_space(config, base, task.layout, task.model_class)
     machine = hardware.fingerprint(hardware.describe_hardware())
     earlier_recipes(config.search.warm_start, task=config.task, fingerprint=machine)
     data = prepare_data(config, task.layout)

@@ -97,12 +97,11 @@ def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stag
 
 
 def _all_stages(session: Session, checked: Checked) -> None:
-    from equipoise.compression.structure import read_layers
     from equipoise.pipeline.endpoint import is_served
     from equipoise.pipeline.learning_curve import measure_learning_curve
     from equipoise.pipeline.served import read_test, serve_test
     from equipoise.pipeline.teacher import train_teacher
-    from equipoise.search.space import Space
+    from equipoise.search.space import open_space
     from equipoise.search.study import run_search
 
     _stage(session, "teacher")
@@ -113,8 +112,8 @@ def _all_stages(session: Session, checked: Checked) -> None:
     _stage(session, "search")
     chosen = standing_choice(session.run)
     if chosen is None:
-        layout = context.load_task().layout
-        space = Space(session.config.search, *read_layers(context.teacher), layout=layout)
+        family = find_task(session.config.task)
+        space = open_space(session.config, context.teacher, family.layout, family.model_class)
         scratch = str(session.root / ".scratch")
         try:
             reason = run_search(

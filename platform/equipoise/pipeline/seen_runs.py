@@ -66,7 +66,7 @@ def observe(run: RunFolder) -> SeenRun | None:
         if name.endswith("/trained.json")
     ]
     candidates = run.candidates()
-    depths = tuple({c.recipe.layers: c.recipe.depth for c in candidates if c.recipe.distilled}.values())
+    depths = tuple({c.recipe.structure: c.recipe.depth for c in candidates if c.recipe.distilled}.values())
     teacher = next((c for c in candidates if c.is_teacher), None)
     if teacher is None or "loop_s" not in trained or len(students) != len(depths):
         return None

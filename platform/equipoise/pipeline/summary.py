@@ -27,7 +27,7 @@ def summarize(run: RunFolder) -> dict[str, Any]:
         "name": run.read("config.json")["name"],
         "candidates": len(candidates),
         "engines": sorted({candidate.recipe.engine for candidate in candidates}),
-        "structures": len({candidate.recipe.layers for candidate in candidates}),
+        "structures": len({candidate.recipe.structure for candidate in candidates}),
         "rejected": sum(not candidate.eligible for candidate in candidates),
         "frontier": len(frontier["members"]) if frontier else None,
         "dominated": len(frontier["dominated"]) if frontier else None,

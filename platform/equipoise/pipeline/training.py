@@ -40,6 +40,8 @@ def distill_file(file: str | Path, out: str | None, layers: Sequence[int], displ
     """
     from equipoise.compression.structure import read_layers, structure_key
 
+    recipe = Recipe(depth=len(layers), layers=tuple(layers), distilled=True, engine="torch", precision="fp32")
+
     def stages(session: Session, checked: Checked) -> None:
         from equipoise.pipeline.teacher import train_teacher
         from equipoise.search.trial import train_structure
@@ -47,12 +49,9 @@ def distill_file(file: str | Path, out: str | None, layers: Sequence[int], displ
         depth, required = read_layers(checked.base)
         _check_layers(layers, depth, required)
         context = train_teacher(session, checked)
-        recipe = Recipe(
-            depth=len(layers), layers=tuple(layers), distilled=True, engine="torch", precision="fp32"
-        )
         train_structure(context, recipe, session.ledger)
 
-    return _run(file, out, display, stages).local("students", structure_key(tuple(layers)))
+    return _run(file, out, display, stages).local("students", structure_key(recipe))
 
 
 def _run(file: str | Path, out: str | None, display: Display, stages: Stages) -> RunFolder:

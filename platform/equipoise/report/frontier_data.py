@@ -68,9 +68,11 @@ def describe(candidate: Candidate, group: str) -> list[str]:
     """A candidate in a dozen short lines, its recipe first."""
     quality, speed, cost, recipe = candidate.quality, candidate.speed, candidate.cost, candidate.recipe
     made = "distilled" if recipe.distilled else "the teacher's own weights"
+    widths = recipe.structure.partition("), ")[2]
     lines = [
         f"{recipe.label} ({group})",
-        f"recipe {candidate.recipe_hash}: layers {','.join(map(str, recipe.layers))}, {made}, "
+        f"recipe {candidate.recipe_hash}: layers {','.join(map(str, recipe.layers))}, "
+        f"{widths + ', ' if widths else ''}{made}, "
         f"{recipe.precision} in {recipe.engine}",
         f"{quality.metric_name} {interval(quality.metric)}, drop {interval(candidate.metric_drop)}",
         f"robustness {interval(quality.robustness)}",

@@ -10,6 +10,10 @@ TOKEN_LIKELIHOOD = "token likelihood"  # noqa: S105 - a metric
 """Metric of language models: the geometric mean of the tokens' likelihoods, 1 over the perplexity."""
 
 
+Importance = Literal["taylor", "magnitude"]
+Vocabulary = Literal["full", "task"]
+
+
 class Record(BaseModel):
     """A frozen record. Unknown keys are ignored, so that newer folders stay readable."""
 
@@ -124,6 +128,44 @@ class Recipe(Record):
     distilled: bool
     engine: str
     precision: str
+    heads: tuple[int, ...] | None = None
+    """Attention heads that each kept layer keeps; None is all."""
+    ffn: tuple[int, ...] | None = None
+    """Neurons that each kept layer's feed-forward part keeps; None is all."""
+    importance: Importance = "taylor"
+    """By which scores heads and neurons are kept."""
+    vocabulary: Vocabulary = "full"
+    """`task`: only the pieces that the training rows use, and those that any word can be made of."""
+    target: str | None = None
+    """What the widths were chosen for, such as `speedup 3`; None where they were given."""
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether heads or neurons are left out."""
+        return self.heads is not None or self.ffn is not None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the model is the teacher's own."""
+        return not self.distilled and self.vocabulary == "full"
+
+    @property
+    def steps(self) -> list[dict[str, dict[str, Any]]]:
+        """The recipe as the ordered steps of `compression.recipes`."""
+        prune: dict[str, Any] = {"layers": list(self.layers)}
+        if self.heads is not None:
+            prune["heads"] = list(self.heads)
+        if self.ffn is not None:
+            prune["ffn"] = list(self.ffn)
+        if self.narrowed:
+            prune["importance"] = self.importance
+        if self.vocabulary != "full":
+            prune["vocabulary"] = self.vocabulary
+        quantize = {"engine": self.engine, "precision": self.precision}
+        steps: list[dict[str, dict[str, Any]]] = [{"prune": prune}]
+        if self.distilled:
+            steps.append({"distil": {}})
+        return [*steps, {"quantize": quantize}]
 
     @property
     def structure(self) -> str:
@@ -131,12 +173,21 @@ class Recipe(Record):
         noun = "layer" if self.depth == 1 else "layers"
         whole = self.depth > 2 and self.layers == tuple(range(self.layers[0], self.layers[0] + self.depth))
         kept = f"{self.layers[0]}-{self.layers[-1]}" if whole else ",".join(map(str, self.layers))
-        return f"{self.depth} {noun} ({kept})"
+        parts = [f"{self.depth} {noun} ({kept})"]
+        parts += [f"heads {_short(self.heads)}"] if self.heads is not None else []
+        parts += [f"FFN {_short(self.ffn)}"] if self.ffn is not None else []
+        parts += ["by magnitude"] if self.narrowed and self.importance == "magnitude" else []
+        parts += ["task vocabulary"] if self.vocabulary == "task" else []
+        return ", ".join(parts)
 
     @property
     def label(self) -> str:
         """Short name of the whole recipe."""
         return f"{self.structure} {self.precision} {self.engine}"
+
+
+def _short(counts: tuple[int, ...]) -> str:
+    return str(counts[0]) if len(set(counts)) == 1 else "/".join(map(str, counts))
 
 
 class Candidate(Record):

@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from equipoise.config import RunConfig
 from equipoise.data import PreparedData, Rows
+from equipoise.runs.records import Vocabulary
 from equipoise.tasks import Answers, Task, find_task
+
+VOCABULARY = "vocabulary"
+"""Where in a run folder the trimmed tokenizer stands."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,9 @@ class TrialContext:
         """The teacher's model folder, which holds the tokenizer too."""
         return self.root / "teacher"
 
-    def load_task(self, temperature: float = 1.0) -> Task:
-        """The task with the teacher's preprocessor."""
+    def load_task(self, temperature: float = 1.0, vocabulary: Vocabulary = "full") -> Task:
+        """The task with the teacher's preprocessor, or with one whose vocabulary was trimmed."""
         description = {**self.task_description, "temperature": temperature}
-        return find_task(description["name"]).load(self.teacher, description)
+        return find_task(description["name"]).load(
+            self.teacher if vocabulary == "full" else self.root / VOCABULARY, description
+        )

@@ -42,7 +42,7 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
     settings = config.measurement
     threads = len(hardware.usable_cores())
     started = time.perf_counter()
-    task = context.load_task()
+    task = context.load_task(vocabulary=recipe.vocabulary)
 
     def fill(folder: Path) -> None:
         export_model(
@@ -98,7 +98,7 @@ def time_candidate(context: TrialContext, recipe: Recipe, model: str) -> Speed:
     with pinned_to_one_core():
         engine = open_engine(recipe.engine, Path(model), recipe.precision, threads=1)
         return measure_speed(
-            Predictor(context.load_task(), engine),
+            Predictor(context.load_task(vocabulary=recipe.vocabulary), engine),
             context.data.validation.inputs,
             requests=settings.latency_requests,
             batches=settings.throughput_batches,
@@ -173,10 +173,11 @@ def _with_robustness(
 
 def _original_answers(context: TrialContext, source: Path, recipe: Recipe, threads: int) -> Answers:
     """The structure's answers in torch fp32 on the validation rows, computed once a structure."""
-    if not recipe.distilled:
+    if recipe.untouched:
         return context.teacher_answers
     file = source / "validation-answers.npz"
     if not file.is_file():
         engine = open_engine("torch", source, "fp32", threads)
-        put_answers(file, Predictor(context.load_task(), engine).answers(context.data.validation.inputs))
+        predictor = Predictor(context.load_task(vocabulary=recipe.vocabulary), engine)
+        put_answers(file, predictor.answers(context.data.validation.inputs))
     return read_answers(file)

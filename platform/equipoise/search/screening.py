@@ -20,6 +20,7 @@ from equipoise.ray_runtime import MEASURED_SLOT, whole_node_cores
 from equipoise.runs import Recipe, RunFolder, Speed
 from equipoise.search.context import TrialContext
 from equipoise.search.measured import calibration_batches, time_candidate
+from equipoise.search.starts import build_start
 
 
 def screen_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Speed | None:
@@ -34,7 +35,7 @@ def screen_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Spee
     """
     bound = context.config.constraints.p99_ms
     run, name = RunFolder(context.folder), recipe_hash(recipe)
-    trained = run.has("students", structure_key(recipe.layers), "trained.json")
+    trained = run.has("students", structure_key(recipe), "trained.json")
     if bound is None or not recipe.distilled or trained or run.has("candidates", f"{name}.json"):
         return None
     if not run.has("screened", f"{name}.json"):
@@ -45,15 +46,12 @@ def screen_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Spee
 
 
 def export_untrained(context: TrialContext, recipe: Recipe, target: str) -> None:
-    """Export the teacher's layers as they are, for the recipe's engine and precision."""
-    from equipoise.training.initialization import load_initial_model
-
+    """Export what the distillation would start from, for the recipe's engine and precision."""
     progress.tell(f"exporting {recipe.label}, untrained", 0, 1, force=True)
-    task = context.load_task()
+    task = context.load_task(vocabulary=recipe.vocabulary)
     with tempfile.TemporaryDirectory(dir=Path(target).parent, prefix=".tmp-untrained-") as scratch:
-        source = Path(scratch)
-        model: Any = load_initial_model(str(context.teacher), task.model_class, None, recipe.layers)
-        model.save_pretrained(source, safe_serialization=True)
+        source = Path(scratch) / "untrained"
+        build_start(context, recipe, str(source))
         storage.write_folder(
             Path(target),
             lambda folder: export_model(

@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from equipoise.compression.export import supported
 from equipoise.compression.structure import student_layers
+from equipoise.config import RunConfig
 from equipoise.config.search import SearchConfig
 from equipoise.data import Layout
 from equipoise.engines import is_installed
 from equipoise.errors import ConfigError
 from equipoise.runs import Recipe
+from equipoise.runs.records import Importance, Vocabulary
+from equipoise.search.shape import Shape, read_shape, resolve_ffn, resolve_heads
+from equipoise.search.written import written_recipe
 
 Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What of the teacher is kept: the part of a recipe that is trained once and shared by its runtimes."""
+
+    layers: tuple[int, ...]
+    heads: tuple[int, ...] | None = None
+    ffn: tuple[int, ...] | None = None
+    importance: Importance = "taylor"
+    vocabulary: Vocabulary = "full"
+    target: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name as a category of the sampler."""
+        parts = [",".join(map(str, self.layers))]
+        for name, counts in (("heads", self.heads), ("ffn", self.ffn)):
+            parts += [f"{name} {'/'.join(map(str, counts))}"] if counts is not None else []
+        parts += [self.importance] if self.importance != "taylor" else []
+        parts += ["vocabulary"] if self.vocabulary != "full" else []
+        return " ".join([*parts, *([self.target] if self.target else [])])
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Structure:
+        """A recipe's structure."""
+        return cls(
+            recipe.layers, recipe.heads, recipe.ffn, recipe.importance, recipe.vocabulary, recipe.target
+        )
 
 
 class Space:
@@ -30,10 +66,23 @@ class Space:
         required: tuple[int, ...] = (),
         *,
         layout: Layout = "text",
+        shape: Shape | None = None,
+        written: Sequence[Recipe] = (),
     ) -> None:
+        """
+        Args:
+            shape: the teacher's widths, where heads or neurons are left out.
+            written: recipes of the config, measured right after the teacher.
+        """
         self.teacher_depth = teacher_depth
-        self.structures = _structures(search, teacher_depth, required)
+        self.written = tuple(written)
+        found = _structures(search, shape or Shape(teacher_depth, required))
+        self.structures = {structure.name: structure for structure in found}
+        self.structures |= {Structure.of(recipe).name: Structure.of(recipe) for recipe in written}
         self.runtimes = _runtimes(search, layout)
+        for place, recipe in enumerate(written):
+            _check_runtime(recipe, layout, f"compression.recipes.{place}.quantize")
+            self.runtimes[_runtime_name(recipe.engine, recipe.precision)] = (recipe.engine, recipe.precision)
 
     def distributions(self) -> dict[str, Any]:
         """Optuna distributions by parameter."""
@@ -46,20 +95,21 @@ class Space:
 
     def recipe(self, point: Point) -> Recipe:
         """The recipe of a point."""
-        layers = self.structures[point["structure"]]
+        structure = self.structures[point["structure"]]
         engine, precision = self.runtimes[point["runtime"]]
+        narrowed = structure.heads is not None or structure.ffn is not None
         return Recipe(
-            depth=len(layers),
-            layers=layers,
-            distilled=len(layers) < self.teacher_depth,
+            depth=len(structure.layers),
+            distilled=narrowed or len(structure.layers) < self.teacher_depth,
             engine=engine,
             precision=precision,
+            **asdict(structure),
         )
 
     def point(self, recipe: Recipe) -> Point | None:
         """The point of a recipe; None where this space does not hold it."""
         point = {
-            "structure": _structure_name(recipe.layers),
+            "structure": Structure.of(recipe).name,
             "runtime": _runtime_name(recipe.engine, recipe.precision),
         }
         known = point["structure"] in self.structures and point["runtime"] in self.runtimes
@@ -73,10 +123,11 @@ class Space:
 
     def anchors(self) -> list[Recipe]:
         """Measured first: the teacher, the teacher on each engine at its least precision, and every
-        structure on the engine that is usually the fastest."""
-        found = [self.teacher]
+        structure on the engine that is usually the fastest; recipes that the config writes down come
+        right after the teacher."""
+        found = [self.teacher, *self.written]
         for engine in dict.fromkeys(engine for engine, _ in self.runtimes.values()):
-            point = {"structure": _structure_name(self.teacher.layers), "runtime": self._least(engine)}
+            point = {"structure": Structure.of(self.teacher).name, "runtime": self._least(engine)}
             found.append(self.recipe(point))
         last = list(self.runtimes.values())[-1][0]
         found += [self.recipe({"structure": name, "runtime": self._least(last)}) for name in self.structures]
@@ -94,16 +145,56 @@ class Space:
         return len(self.structures) * len(self.runtimes)
 
 
-def _structures(
-    search: SearchConfig, teacher_depth: int, required: tuple[int, ...]
-) -> dict[str, tuple[int, ...]]:
-    every: list[Sequence[int]] = [range(teacher_depth)]
-    every += [
-        student_layers(teacher_depth, depth, choice, required)
+def open_space(config: RunConfig, folder: Path, layout: Layout, model_class: str) -> Space:
+    """The space of a run over the teacher, or the base model, in a folder.
+
+    Raises:
+        ConfigError: a recipe that cannot be.
+    """
+    search = config.search
+    pruned = bool(config.compression.recipes) or {*search.head_shares, *search.ffn_shares} != {1.0}
+    shape = read_shape(folder, model_class, widths=pruned)
+    written = [written_recipe(steps, place, shape) for place, steps in enumerate(config.compression.recipes)]
+    space = Space(search, shape.depth, shape.required, layout=layout, shape=shape, written=written)
+    if config.distillation.relation_weight:
+        for structure in space.structures.values():
+            for count in structure.heads or ():
+                _check_relations(count, shape, config.distillation.relation_heads)
+    return space
+
+
+def _check_relations(heads: int, shape: Shape, parts: int) -> None:
+    width = heads * shape.head_size
+    if width % parts:
+        raise ConfigError(
+            f"does not divide the width {width} of {heads} heads",
+            where="distillation.relation_heads",
+            value=parts,
+            remedy=f"use a divisor of {shape.head_size}, or leave relations out",
+        )
+
+
+def _structures(search: SearchConfig, shape: Shape) -> list[Structure]:
+    stacks = [tuple(range(shape.depth))]
+    stacks += [
+        student_layers(shape.depth, depth, choice, shape.required)
         for depth in sorted(set(search.depths), reverse=True)
         for choice in search.layers
     ]
-    return {_structure_name(tuple(layers)): tuple(layers) for layers in every}
+    if "task" in search.vocabulary:
+        shape.check_vocabulary("search.vocabulary")
+    # Wide before narrow, and each structure that is made of the teacher's own widths before any other.
+    heads = sorted({1.0, *search.head_shares}, reverse=True)
+    ffn = sorted({1.0, *search.ffn_shares}, reverse=True)
+    vocabularies = dict.fromkeys(("full", *search.vocabulary))
+    found = []
+    for head_share, ffn_share, vocabulary, layers in itertools.product(heads, ffn, vocabularies, stacks):
+        kept_heads = resolve_heads(head_share, layers, shape, "search.head_shares")
+        kept_ffn = resolve_ffn(ffn_share, layers, shape, "search.ffn_shares")
+        narrowed = kept_heads is not None or kept_ffn is not None
+        importance = search.importance if narrowed else "taylor"
+        found.append(Structure(layers, kept_heads, kept_ffn, importance, vocabulary))
+    return list(dict.fromkeys(found))
 
 
 def _runtimes(search: SearchConfig, layout: Layout) -> dict[str, tuple[str, str]]:
@@ -111,21 +202,33 @@ def _runtimes(search: SearchConfig, layout: Layout) -> dict[str, tuple[str, str]
     for engine in ("torch", "onnxruntime", "openvino"):
         if engine not in search.engines:
             continue
-        if not is_installed(engine):
-            raise ConfigError(
-                "engine is not installed",
-                where="search.engines",
-                value=engine,
-                remedy=f"pip install {engine}, or leave it out",
-            )
+        _check_installed(engine, "search.engines")
         for precision in supported(layout)[engine]:
             if precision in search.precisions:
                 found[_runtime_name(engine, precision)] = (engine, precision)
     return found
 
 
-def _structure_name(layers: tuple[int, ...]) -> str:
-    return ",".join(map(str, layers))
+def _check_runtime(recipe: Recipe, layout: Layout, where: str) -> None:
+    able = supported(layout)[recipe.engine]
+    if recipe.precision not in able:
+        raise ConfigError(
+            f"{recipe.engine} does not run such a model in it",
+            where=f"{where}.precision",
+            value=recipe.precision,
+            remedy=f"use {', '.join(able)}",
+        )
+    _check_installed(recipe.engine, f"{where}.engine")
+
+
+def _check_installed(engine: str, where: str) -> None:
+    if not is_installed(engine):
+        raise ConfigError(
+            "engine is not installed",
+            where=where,
+            value=engine,
+            remedy=f"pip install {engine}, or leave it out",
+        )
 
 
 def _runtime_name(engine: str, precision: str) -> str:

@@ -23,6 +23,7 @@ from equipoise.runs import Candidate, Recipe, RunFolder
 from equipoise.runs.predictions import Predictions, put_predictions
 from equipoise.search.context import TrialContext
 from equipoise.search.measured import build_and_judge, rejection, time_candidate
+from equipoise.search.starts import read_kept, starting_folder
 from equipoise.training.deepspeed_config import resolve_workers
 from equipoise.training.finetune import distill_student, encode_examples
 
@@ -71,7 +72,7 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
     candidate = Candidate(
         recipe_hash=name,
         recipe=recipe,
-        is_teacher=not recipe.distilled and (recipe.engine, recipe.precision) == ("torch", "fp32"),
+        is_teacher=recipe.untouched and (recipe.engine, recipe.precision) == ("torch", "fp32"),
         eligible=reason is None,
         rejection=reason,
         quality=judged["quality"],
@@ -116,18 +117,27 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
 
 def train_structure(context: TrialContext, recipe: Recipe, ledger: LedgerWriter) -> tuple[Path, float]:
     """The structure's torch model folder, trained once, and the seconds that took."""
-    if not recipe.distilled:
+    if recipe.untouched:
         return context.teacher, 0.0
     run = RunFolder(context.folder)
-    key = structure_key(recipe.layers)
+    key = structure_key(recipe)
     folder = context.root / "students" / key
+    if not recipe.distilled:
+        if not folder.is_dir():
+            folder.parent.mkdir(exist_ok=True)
+            starting_folder(context, recipe, ledger).rename(folder)
+        return folder, 0.0
     if not run.has("students", key, "trained.json"):
+        pruned = recipe.narrowed or recipe.vocabulary == "task"
+        start_folder = starting_folder(context, recipe, ledger) if pruned else None
+        kept = read_kept(context) if recipe.vocabulary == "task" else None
+        task = context.load_task(vocabulary=recipe.vocabulary)
         with ledger.meter(
             "search", cores=0, detail="encode", resource_type="trial", resource_id=key
         ) as block:
             lessons = context.lessons
             examples, block.used_core_seconds = _with_cpu(
-                encode_examples, context.load_task(), lessons.inputs, lessons.labels, context.train_answers
+                encode_examples, task, lessons.inputs, lessons.labels, context.train_answers
             )
         shutil.rmtree(folder, ignore_errors=True)
         workers = resolve_workers(context.config.training)
@@ -141,11 +151,20 @@ def train_structure(context: TrialContext, recipe: Recipe, ledger: LedgerWriter)
             resource_id=f"{key}/",
         ) as block:
             figures = distill_student(
-                context.config, context.teacher, recipe.layers, examples, folder, context.root / ".scratch"
+                context.config,
+                context.teacher,
+                recipe.layers,
+                examples,
+                folder,
+                context.root / ".scratch",
+                start=start_folder,
+                teacher_ids=kept,
             )
             block.worker_cpu_s = figures["worker_cpu_s"]
         trained = {**figures, "seconds": time.perf_counter() - start, "workers": workers}
         run.put(trained, "students", key, "trained.json")
+        if start_folder is not None:
+            shutil.rmtree(start_folder, ignore_errors=True)
     return folder, float(run.read("students", key, "trained.json")["seconds"])
 
 

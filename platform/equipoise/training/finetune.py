@@ -65,14 +65,31 @@ def finetune_teacher(
 
 
 def distill_student(
-    config: RunConfig, teacher: Path, layers: tuple[int, ...], examples: Examples, target: Path, scratch: Path
+    config: RunConfig,
+    teacher: Path,
+    layers: tuple[int, ...],
+    examples: Examples,
+    target: Path,
+    scratch: Path,
+    *,
+    start: Path | None = None,
+    teacher_ids: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """Start from the teacher's layers and learn from its cached logits and the labels."""
+    """Start from the teacher's layers and learn from its cached logits and the labels.
+
+    Args:
+        start: folder of those layers where they were narrowed; the teacher's own otherwise.
+        teacher_ids: the teacher's id of each piece of the student's vocabulary, where that is another.
+    """
     settings = config.distillation
     title = f"distilling {len(layers)} layers ({','.join(map(str, layers))})"
-    job = _job(config, title, teacher, examples, settings.epochs, settings.learning_rate, None, layers)
+    kept = layers if start is None else None
+    job = _job(config, title, start or teacher, examples, settings.epochs, settings.learning_rate, None, kept)
     depth, own = _guided_layers(teacher, layers)
-    job = replace(job, guidance=plan_guidance(settings, teacher, depth, own))
+    guidance = plan_guidance(settings, teacher, depth, own)
+    if guidance is not None and teacher_ids is not None:
+        guidance = replace(guidance, teacher_ids=tuple(teacher_ids))
+    job = replace(job, guidance=guidance)
     return fit(job, examples, target, training=config.training, scratch=scratch)
 
 

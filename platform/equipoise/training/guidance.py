@@ -34,6 +34,8 @@ class Guidance:
     hidden_weight: float = 0.0
     relation_weight: float = 0.0
     relation_heads: int = 12
+    teacher_ids: tuple[int, ...] | None = None
+    """The teacher's id of each piece of the student's vocabulary; None where they are the same."""
 
 
 def plan_guidance(
@@ -140,7 +142,7 @@ class Guide:
         import torch
 
         with torch.no_grad():
-            told = self.teacher(**inputs, **self.options)
+            told = self.teacher(**self._as_the_teacher_reads(inputs), **self.options)
         mask = inputs.get("attention_mask")
         total: Any = 0.0
         for own, its in self.guidance.pairs:
@@ -154,6 +156,15 @@ class Guide:
                 losses = [relation_loss(mine, theirs, mask, heads) for mine, theirs in pairs]
                 total = total + self.guidance.relation_weight * sum(losses) / len(losses)
         return total / len(self.guidance.pairs)
+
+    def _as_the_teacher_reads(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        import torch
+
+        if self.guidance.teacher_ids is None:
+            return inputs
+        own = inputs["input_ids"]
+        table = torch.tensor(self.guidance.teacher_ids, device=own.device)
+        return {**inputs, "input_ids": table[own]}
 
     def _keep(self, side: str, place: int, part: int) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:

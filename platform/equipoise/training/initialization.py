@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from equipoise.engines.narrowing import find_stack, load_narrowed, put_widths
+from equipoise.engines.widths import STRUCTURE_FILE
 from equipoise.errors import ModelError
 from equipoise.training.batch_norm import widen_batch_norms
 from equipoise.training.residual_blocks import keep_blocks
@@ -30,22 +33,29 @@ def load_initial_model(
     import transformers
 
     options: dict[str, Any] = {} if labels is None else {"num_labels": labels}
-    model: nn.Module = getattr(transformers, model_class).from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **options
-    )
+    kind: Any = getattr(transformers, model_class)
+    model: nn.Module
+    if labels is None and (Path(folder) / STRUCTURE_FILE).is_file():
+        model = load_narrowed(Path(folder), kind, torch.float32)
+    else:
+        model = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **options
+        )
     if layers is not None:
         keep_blocks(model, layers) if hasattr(model.config, "depths") else keep_layers(model, layers)
     widen_batch_norms(model)
     return model
 
 
-_STACKS = (("encoder", "layer"), ("", "layers"), ("", "h"))
-"""Where transformers keep their layers: BERT, Llama and its kin, GPT-2."""
+def save_model(model: Any, folder: Path) -> None:
+    """Write config, weights and, where layers differ from what the config can say, their widths."""
+    put_widths(model, folder)
+    model.save_pretrained(folder, safe_serialization=True)
 
 
 def keep_layers(model: Any, layers: Sequence[int]) -> None:
     """Keep the given layers of a transformer and set its config to match."""
-    owner, name = _find_stack(model)
+    owner, name = find_stack(model)
     stack = getattr(owner, name)
     missing = [index for index in layers if index >= len(stack)]
     if missing:
@@ -64,15 +74,6 @@ def keep_layers(model: Any, layers: Sequence[int]) -> None:
     if kinds:
         model.config.layer_types = [kinds[index] for index in layers]
     model.config.num_hidden_layers = len(layers)
-
-
-def _find_stack(model: Any) -> tuple[Any, str]:
-    """The module that holds the layers, and its attribute's name."""
-    for path, name in _STACKS:
-        owner = getattr(model.base_model, path, None) if path else model.base_model
-        if isinstance(getattr(owner, name, None), nn.ModuleList):
-            return owner, name
-    raise ModelError("has no layers that are known to choose from", value=type(model).__name__)
 
 
 def freeze_embeddings(model: Any) -> list[str]:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-MODEL_FILES = ("config.json", "model.safetensors")
+from equipoise.engines.widths import STRUCTURE_FILE
+
+MODEL_FILES = ("config.json", "model.safetensors", STRUCTURE_FILE)
 
 
 def full_weights(engine: Any, original: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -47,6 +49,8 @@ def write_model(engine: Any, original: dict[str, Any], folder: Path | None) -> N
     """Write config.json and model.safetensors; collective, `folder` is None on all ranks but one."""
     from safetensors.torch import save_file
 
+    from equipoise.engines.narrowing import put_widths
+
     state: dict[str, Any] = {}
     for name, value in full_weights(engine, original):
         if folder is not None:
@@ -54,5 +58,6 @@ def write_model(engine: Any, original: dict[str, Any], folder: Path | None) -> N
     if folder is None:
         return
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    put_widths(engine.module, folder)
     engine.module.config.architectures = [type(engine.module).__name__]
     engine.module.config.save_pretrained(folder)

@@ -80,10 +80,20 @@ def test_every_part_of_a_recipe_is_in_its_name() -> None:
         {"precision": "fp32"},
         {"distilled": False},
         {"depth": 3},
+        {"heads": (6, 6)},
+        {"ffn": (768, 768)},
+        {"ffn": (768, 512)},
+        {"importance": "magnitude"},
+        {"vocabulary": "task"},
+        {"target": "speedup 3"},
     ]
     names = {recipe_hash(RECIPE), *(recipe_hash(RECIPE.model_copy(update=other)) for other in others)}
     assert len(names) == len(others) + 1
 
 
 def test_a_structure_is_a_folder_name() -> None:
-    assert structure_key((0, 5)) == "layers-0-5"
+    assert structure_key(RECIPE) == "layers-0-5"
+    narrow = RECIPE.model_copy(update={"heads": (6, 6), "ffn": (768, 512), "importance": "magnitude"})
+    assert structure_key(narrow) == "layers-0-5-heads-6-ffn-768-512-magnitude"
+    small = RECIPE.model_copy(update={"vocabulary": "task"})
+    assert structure_key(small) == "layers-0-5-vocabulary"

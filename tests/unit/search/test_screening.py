@@ -59,5 +59,5 @@ def test_what_is_distilled_or_measured_already_is_not_timed_again(
 ) -> None:
     run.put(build_candidate((0, 5)).model_dump(mode="json"), "candidates", f"{recipe_hash(STUDENT)}.json")
     assert screen(STUDENT, 1e-6) is None
-    run.put({"seconds": 1.0}, "students", structure_key((0, 5)), "trained.json")
+    run.put({"seconds": 1.0}, "students", structure_key(STUDENT), "trained.json")
     assert screen(STUDENT.model_copy(update={"precision": "fp32"}), 1e-6) is None

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 
 from equipoise.compression.export import SUPPORTED, SUPPORTED_CAUSAL
+from equipoise.config import RunConfig
 from equipoise.config.search import SearchConfig
+from equipoise.engines.widths import Widths
 from equipoise.errors import ConfigError
-from equipoise.search.space import Space
+from equipoise.search.shape import Shape
+from equipoise.search.space import Space, Structure, open_space
 
 
 def unique(values: list[str]) -> st.SearchStrategy[tuple[str, ...]]:
@@ -44,12 +51,12 @@ def test_anchors_are_points_once_each_and_the_teacher_first(search: SearchConfig
     assert anchors[0] == space.teacher
     assert len(set(anchors)) == len(anchors) <= space.size
     assert all(space.point(anchor) for anchor in anchors)
-    assert {anchor.layers for anchor in anchors} == set(space.structures.values())
+    assert {Structure.of(anchor) for anchor in anchors} == set(space.structures.values())
 
 
 def test_the_default_space_of_a_six_layer_teacher() -> None:
     space = Space(SearchConfig(), 6)
-    assert set(space.structures.values()) == {
+    assert {structure.layers for structure in space.structures.values()} == {
         (0, 1, 2, 3, 4, 5),
         (0, 1, 2),
         (0, 2, 5),
@@ -96,3 +103,128 @@ def test_weights_alone_are_quantized_of_language_models_and_of_no_others() -> No
     assert {recipe.precision for recipe in causal.anchors() if recipe.engine == "openvino"} == {
         "int8_weights"
     }
+
+
+SHAPE = Shape(6, widths=Widths(heads=(12,) * 6, ffn=(1536,) * 6))
+
+
+def test_narrower_structures_stand_beside_the_whole_ones() -> None:
+    search = SearchConfig(depths=(2,), layers=("spread",), head_shares=(0.5,), ffn_shares=(0.25,))
+    space = Space(search, 6, shape=SHAPE)
+    assert len(space.structures) == 2 * 2 * 2
+    points = [{"structure": s, "runtime": r} for s in space.structures for r in space.runtimes]
+    recipes = [space.recipe(point) for point in points]
+    assert [space.point(recipe) for recipe in recipes] == points
+    assert len(set(recipes)) == len(points)
+    narrowed = [recipe for recipe in recipes if recipe.narrowed]
+    assert {recipe.heads for recipe in narrowed if recipe.depth == 2} == {None, (6, 6)}
+    assert {recipe.ffn for recipe in narrowed if recipe.depth == 6} == {None, (384,) * 6}
+    assert all(recipe.distilled for recipe in narrowed)
+    assert space.anchors()[0] == space.teacher
+
+
+def test_scores_make_no_difference_where_nothing_is_narrowed() -> None:
+    search = SearchConfig(depths=(1,), ffn_shares=(0.5,), importance="magnitude")
+    space = Space(search, 6, shape=SHAPE)
+    assert {s.importance for s in space.structures.values() if s.ffn is None} == {"taylor"}
+    assert {s.importance for s in space.structures.values() if s.ffn} == {"magnitude"}
+
+
+@pytest.mark.parametrize(("share", "remedy"), [(0.3, "0.333333 (4 heads)"), (0.01, "0.0833333 (1 heads)")])
+def test_a_share_that_is_no_whole_number_of_heads_is_refused_with_the_nearest(
+    share: float, remedy: str
+) -> None:
+    with pytest.raises(ConfigError, match="no whole number of 12 heads") as caught:
+        Space(SearchConfig(head_shares=(share,)), 6, shape=SHAPE)
+    assert (caught.value.where, caught.value.value) == ("search.head_shares", share)
+    assert remedy in caught.value.remedy
+
+
+def test_a_teacher_whose_widths_are_not_known_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not known"):
+        Space(SearchConfig(ffn_shares=(0.5,)), 6)
+    with pytest.raises(ConfigError, match="no tokenizer"):
+        Space(SearchConfig(vocabulary=("task",)), 6)
+
+
+def written(*steps: Any) -> dict[str, Any]:
+    return {"recipes": [list(steps)]}
+
+
+@pytest.fixture
+def space_of(run_config: Callable[..., RunConfig], tiny_classifier: Path) -> Callable[..., Space]:
+    """`space_of(compression)` over the tiny classifier: 2 layers of 2 heads and 64 neurons."""
+
+    def build(compression: dict[str, Any], **changes: Any) -> Space:
+        config = run_config(search={"depths": [1]}, compression=compression, **changes)
+        return open_space(config, tiny_classifier, "text", "AutoModelForSequenceClassification")
+
+    return build
+
+
+def test_a_written_recipe_is_measured_right_after_the_teacher_and_is_its_own_record(
+    space_of: Callable[..., Space],
+) -> None:
+    steps = (
+        {"prune": {"layers": [1], "heads": 0.5, "ffn": [24], "vocabulary": "task"}},
+        "distil",
+        {"quantize": {"engine": "onnxruntime", "precision": "int8"}},
+    )
+    space = space_of(written(*steps))
+    teacher, recipe = space.anchors()[:2]
+    assert teacher == space.teacher
+    assert (recipe.layers, recipe.heads, recipe.ffn, recipe.vocabulary) == ((1,), (1,), (24,), "task")
+    assert recipe.distilled
+    assert space.point(recipe)
+    # From its record the same recipe comes again.
+    assert space_of({"recipes": [recipe.steps]}).anchors()[1] == recipe
+
+
+def test_a_trimmed_teacher_needs_no_distillation(space_of: Callable[..., Space]) -> None:
+    recipe = space_of(written({"prune": {"vocabulary": "task"}}, "quantize")).anchors()[1]
+    assert not recipe.distilled
+    assert not recipe.untouched
+    assert (recipe.engine, recipe.precision) == ("openvino", "int8")
+    assert "distil" not in [next(iter(step)) for step in recipe.steps]
+
+
+@pytest.mark.parametrize(
+    ("steps", "where", "what"),
+    [
+        ([{"prune": {"layers": [2]}}, "distil"], "prune.layers", "no layers of a teacher with 2"),
+        ([{"prune": {"layers": [1, 0]}}, "distil"], "prune.layers", "no layers"),
+        ([{"prune": {"heads": 0.4}}, "distil"], "prune.heads", "no whole number of 2 heads"),
+        ([{"prune": {"heads": [2]}}, "distil"], "prune.heads", "does not fit layers of 2, 2"),
+        ([{"prune": {"ffn": [64, 65]}}, "distil"], "prune.ffn", "does not fit layers of 64, 64"),
+        ([{"prune": {"ffn": 0.5}}, "quantize"], "recipes.0", "has to be distilled"),
+        (["distil", "quantize"], "recipes.0", "nothing is pruned"),
+        (
+            [{"quantize": {"engine": "torch", "precision": "int8"}}],
+            "quantize.precision",
+            "torch does not run such a model",
+        ),
+    ],
+)
+def test_a_written_recipe_that_cannot_be_is_refused_by_its_place(
+    space_of: Callable[..., Space], steps: list[Any], where: str, what: str
+) -> None:
+    with pytest.raises(ConfigError, match=what) as caught:
+        space_of(written(*steps))
+    assert where in str(caught.value)
+    assert str(caught.value.where).startswith("compression.recipes.0")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "steps", [["quantize", "prune"], ["prune", "prune"], [{"prune": {}, "distil": {}}], [{}], ["melt"], []]
+)
+def test_steps_out_of_order_are_refused(space_of: Callable[..., Space], steps: list[Any]) -> None:
+    with pytest.raises(ConfigError):
+        space_of({"recipes": [steps]})
+
+
+def test_heads_that_relations_do_not_divide_are_refused(space_of: Callable[..., Space]) -> None:
+    steps = ({"prune": {"heads": 0.5}}, "distil")
+    distillation = {"relation_weight": 1.0, "relation_heads": 32}
+    with pytest.raises(ConfigError, match="does not divide the width 16"):
+        space_of(written(*steps), distillation=distillation)

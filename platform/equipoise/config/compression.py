@@ -1,0 +1,96 @@
+"""Recipes that a user writes down: each an ordered list of steps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from equipoise.config.search import EngineName, Precision, Share
+from equipoise.config.section import Section
+
+Importance = Literal["taylor", "magnitude"]
+Vocabulary = Literal["full", "task"]
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
+
+class Prune(Section):
+    """What of the teacher a student starts from."""
+
+    layers: tuple[int, ...] | None = Field(
+        None, min_length=1, description="The teacher's layers that are kept, from 0; null is all."
+    )
+    heads: Share | Counts = Field(1.0, description="Share of the attention heads, or how many in each layer.")
+    ffn: Share | Counts = Field(1.0, description="Share of the FFN neurons, or how many in each layer.")
+    importance: Importance = Field("taylor", description="By which scores heads and neurons are kept.")
+    vocabulary: Vocabulary = Field("full", description="Keep the whole vocabulary, or what the task uses.")
+
+
+class Distil(Section):
+    """The student learns from the teacher, as `distillation` says."""
+
+
+class Quantize(Section):
+    """What runs the student, and in which precision."""
+
+    engine: EngineName = Field("openvino", description="Engine.")
+    precision: Precision = Field("int8", description="Precision.")
+
+
+def _named(value: Any) -> Any:
+    """A step's name alone stands for the step with its defaults."""
+    return {value: {}} if isinstance(value, str) else value
+
+
+class Step(Section):
+    """One step; exactly one of its keys is given."""
+
+    prune: Prune | None = None
+    distil: Distil | None = None
+    quantize: Quantize | None = None
+
+    @property
+    def name(self) -> str:
+        """The key that is given."""
+        return next(name for name in ORDER if getattr(self, name) is not None)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [name for name in ORDER if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a step is one of {', '.join(ORDER)}")
+        return self
+
+
+ORDER = ("prune", "distil", "quantize")
+
+
+def _in_order(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    names = [step.name for step in steps]
+    if names != [name for name in ORDER if name in names]:
+        raise ValueError(f"steps come in the order {', '.join(ORDER)}, each at most once")
+    return steps
+
+
+Steps = Annotated[
+    tuple[Annotated[Step, BeforeValidator(_named)], ...],
+    Field(min_length=1),
+]
+
+
+class CompressionConfig(Section):
+    """Recipes to measure beside those of the search's space."""
+
+    recipes: tuple[Steps, ...] = Field(
+        (),
+        description="Recipes, each a list of steps (prune, distil, quantize); measured after the teacher.",
+    )
+    importance_rows: int = Field(
+        256, ge=1, description="Training rows that Taylor scores of heads and neurons are read from."
+    )
+
+    @model_validator(mode="after")
+    def _orders(self) -> Self:
+        for steps in self.recipes:
+            _in_order(steps)
+        return self
