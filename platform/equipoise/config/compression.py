@@ -22,8 +22,29 @@ class Prune(Section):
     )
     heads: Share | Counts = Field(1.0, description="Share of the attention heads, or how many in each layer.")
     ffn: Share | Counts = Field(1.0, description="Share of the FFN neurons, or how many in each layer.")
+    speedup: float | None = Field(
+        None,
+        gt=1,
+        description="In place of layers, heads and ffn: times as fast as the teacher on the engine.",
+    )
+    p99_ms: float | None = Field(
+        None, gt=0, description="The same by the 99th percentile of latency at batch 1."
+    )
     importance: Importance = Field("taylor", description="By which scores heads and neurons are kept.")
     vocabulary: Vocabulary = Field("full", description="Keep the whole vocabulary, or what the task uses.")
+
+    @property
+    def timed(self) -> bool:
+        """Whether a latency table chooses the structure."""
+        return self.speedup is not None or self.p99_ms is not None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.speedup is not None and self.p99_ms is not None:
+            raise ValueError("speedup and p99_ms are two targets: give one")
+        if self.timed and (self.layers is not None or self.heads != 1.0 or self.ffn != 1.0):
+            raise ValueError("a target chooses layers, heads and ffn by itself: leave them out")
+        return self
 
 
 class Distil(Section):
@@ -60,6 +81,13 @@ class Step(Section):
         if len(given) != 1:
             raise ValueError(f"a step is one of {', '.join(ORDER)}")
         return self
+
+
+def steps_of(steps: tuple[Step, ...]) -> tuple[Prune, Quantize]:
+    """What a recipe prunes, and what runs it: PyTorch in fp32 where it has no step for that."""
+    prune = [step.prune for step in steps if step.prune is not None]
+    run = [step.quantize for step in steps if step.quantize is not None]
+    return prune[0] if prune else Prune(), run[0] if run else Quantize(engine="torch", precision="fp32")
 
 
 ORDER = ("prune", "distil", "quantize")

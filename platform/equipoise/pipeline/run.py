@@ -100,11 +100,13 @@ def _all_stages(session: Session, checked: Checked) -> None:
     from equipoise.pipeline.endpoint import is_served
     from equipoise.pipeline.learning_curve import measure_learning_curve
     from equipoise.pipeline.served import read_test, serve_test
+    from equipoise.pipeline.targets import fit_targets, table_targets
     from equipoise.pipeline.teacher import train_teacher
     from equipoise.search.space import open_space
     from equipoise.search.study import run_search
 
     _stage(session, "teacher")
+    tables = table_targets(session, checked)
     context = train_teacher(session, checked)
     if session.config.cost.learning_curve:
         measure_learning_curve(session, context, checked.base)
@@ -113,7 +115,8 @@ def _all_stages(session: Session, checked: Checked) -> None:
     chosen = standing_choice(session.run)
     if chosen is None:
         family = find_task(session.config.task)
-        space = open_space(session.config, context.teacher, family.layout, family.model_class)
+        fitted = fit_targets(session, context, tables)
+        space = open_space(session.config, context.teacher, family.layout, family.model_class, fitted)
         scratch = str(session.root / ".scratch")
         try:
             reason = run_search(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from equipoise.compression.export import supported
+from equipoise.compression.latency_table import Fitted
 from equipoise.compression.structure import student_layers
 from equipoise.config import RunConfig
 from equipoise.config.search import SearchConfig
@@ -100,7 +101,7 @@ class Space:
         narrowed = structure.heads is not None or structure.ffn is not None
         return Recipe(
             depth=len(structure.layers),
-            distilled=narrowed or len(structure.layers) < self.teacher_depth,
+            distilled=narrowed or structure.target is not None or len(structure.layers) < self.teacher_depth,
             engine=engine,
             precision=precision,
             **asdict(structure),
@@ -145,8 +146,17 @@ class Space:
         return len(self.structures) * len(self.runtimes)
 
 
-def open_space(config: RunConfig, folder: Path, layout: Layout, model_class: str) -> Space:
+def open_space(
+    config: RunConfig,
+    folder: Path,
+    layout: Layout,
+    model_class: str,
+    fitted: Mapping[int, Fitted] | None = None,
+) -> Space:
     """The space of a run over the teacher, or the base model, in a folder.
+
+    Args:
+        fitted: the structures that were chosen for the recipes with a target, by their number.
 
     Raises:
         ConfigError: a recipe that cannot be.
@@ -154,7 +164,10 @@ def open_space(config: RunConfig, folder: Path, layout: Layout, model_class: str
     search = config.search
     pruned = bool(config.compression.recipes) or {*search.head_shares, *search.ffn_shares} != {1.0}
     shape = read_shape(folder, model_class, widths=pruned)
-    written = [written_recipe(steps, place, shape) for place, steps in enumerate(config.compression.recipes)]
+    written = [
+        written_recipe(steps, place, shape, (fitted or {}).get(place))
+        for place, steps in enumerate(config.compression.recipes)
+    ]
     space = Space(search, shape.depth, shape.required, layout=layout, shape=shape, written=written)
     if config.distillation.relation_weight:
         for structure in space.structures.values():

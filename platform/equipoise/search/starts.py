@@ -13,6 +13,7 @@ from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.observability import progress
 from equipoise.ray_runtime import whole_node_cores
 from equipoise.runs import Recipe, RunFolder
+from equipoise.runs.records import Importance
 from equipoise.search.context import VOCABULARY, TrialContext
 
 _KEPT = "kept.json"
@@ -49,7 +50,7 @@ def build_start(context: TrialContext, recipe: Recipe, target: str) -> None:
         str(context.teacher), context.load_task().model_class, None, recipe.layers
     )
     if recipe.narrowed:
-        scores = read_scores(context, recipe)
+        scores = read_scores(context, recipe.importance)
         for place, (layer, parts) in enumerate(zip(recipe.layers, find_parts(model), strict=True)):
             heads = parts.heads if recipe.heads is None else recipe.heads[place]
             ffn = parts.ffn if recipe.ffn is None else recipe.ffn[place]
@@ -62,20 +63,20 @@ def build_start(context: TrialContext, recipe: Recipe, target: str) -> None:
     storage.write_folder(Path(target), lambda folder: save_model(model, folder))
 
 
-def read_scores(context: TrialContext, recipe: Recipe) -> Any:
+def read_scores(context: TrialContext, importance: Importance) -> Any:
     """The teacher's heads and neurons by importance (`importance.Scores`), computed once a run."""
     from equipoise.compression.importance import Scores, score
     from equipoise.training.finetune import encode_examples
     from equipoise.training.initialization import load_initial_model
 
-    run, name = RunFolder(context.folder), f"{recipe.importance}.json"
+    run, name = RunFolder(context.folder), f"{importance}.json"
     if not run.has("importance", name):
         task, seed = context.load_task(), context.config.seed
         rows = context.config.compression.importance_rows
         model = load_initial_model(str(context.teacher), task.model_class, None, None)
         drawn = np.random.default_rng([seed, 7]).permutation(len(context.data.train))[:rows]
         taken = context.data.train.select(np.sort(drawn))
-        found = score(model, recipe.importance, encode_examples(task, taken.inputs, taken.labels))
+        found = score(model, importance, encode_examples(task, taken.inputs, taken.labels))
         run.put(found.model_dump(), "importance", name)
     return Scores.model_validate(run.read("importance", name))
 

@@ -69,7 +69,7 @@ def first_recipes(context: TrialContext, space: Space) -> list[Recipe]:
     finished = [candidate.recipe for candidate in in_order(RunFolder(context.folder).candidates())]
     machine = hardware.fingerprint(hardware.describe_hardware())
     earlier = earlier_recipes(config.search.warm_start, task=config.task, fingerprint=machine)
-    order = dict.fromkeys([*finished, space.teacher, *earlier, *space.anchors()])
+    order = dict.fromkeys([*finished, space.teacher, *space.written, *earlier, *space.anchors()])
     known = [recipe for recipe in order if space.point(recipe)]
     return known[: max(min(config.search.trials, space.size), len(finished))]
 

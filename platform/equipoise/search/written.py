@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from equipoise.config.compression import Distil, Prune, Quantize, Step
+from equipoise.compression.latency_table import Fitted
+from equipoise.config.compression import Prune, Quantize, Step, steps_of
 from equipoise.errors import ConfigError
 from equipoise.runs import Recipe
 from equipoise.search.shape import Shape, resolve_ffn, resolve_heads
 
 
-def written_recipe(steps: Sequence[Step], place: int, shape: Shape) -> Recipe:
+def written_recipe(steps: tuple[Step, ...], place: int, shape: Shape, fitted: Fitted | None = None) -> Recipe:
     """The recipe of a list of steps.
 
     Args:
         place: its number in `compression.recipes`, for faults.
+        fitted: what was chosen for the recipe's target, once it was; until then the whole teacher stands
+            for it.
 
     Raises:
         ConfigError: the teacher has no such layers, heads or neurons, or a step is missing.
     """
     where = f"compression.recipes.{place}"
-    prune = next((step.prune for step in steps if step.prune), Prune())
-    distil: Distil | None = next((step.distil for step in steps if step.distil), None)
-    run = next((step.quantize for step in steps if step.quantize), Quantize(engine="torch", precision="fp32"))
+    prune, run = steps_of(steps)
+    distilled = any(step.distil is not None for step in steps)
     every = tuple(range(shape.depth))
     layers = every if prune.layers is None else prune.layers
     missing = [layer for layer in shape.required if layer not in layers]
@@ -36,10 +36,14 @@ def written_recipe(steps: Sequence[Step], place: int, shape: Shape) -> Recipe:
         )
     heads = resolve_heads(prune.heads, layers, shape, f"{where}.prune.heads")
     ffn = resolve_ffn(prune.ffn, layers, shape, f"{where}.prune.ffn")
+    if prune.timed:
+        shape.need_widths(f"{where}.prune", "a target")
     if prune.vocabulary == "task":
         shape.check_vocabulary(f"{where}.prune.vocabulary")
-    changed = layers != every or heads is not None or ffn is not None
-    if changed is not (distil is not None):
+    if fitted is not None:
+        return _target_recipe(prune, run, fitted)
+    changed = prune.timed or layers != every or heads is not None or ffn is not None
+    if changed is not distilled:
         raise ConfigError(
             "a pruned student has to be distilled"
             if changed
@@ -58,4 +62,27 @@ def written_recipe(steps: Sequence[Step], place: int, shape: Shape) -> Recipe:
         ffn=ffn,
         importance=prune.importance if heads is not None or ffn is not None else "taylor",
         vocabulary=prune.vocabulary,
+        target=_target(prune),
     )
+
+
+def _target_recipe(prune: Prune, run: Quantize, fitted: Fitted) -> Recipe:
+    """The recipe of a structure that was chosen for a target."""
+    return Recipe(
+        depth=len(fitted.layers),
+        layers=fitted.layers,
+        distilled=True,
+        engine=run.engine,
+        precision=run.precision,
+        heads=fitted.heads,
+        ffn=fitted.ffn,
+        importance=prune.importance,
+        vocabulary=prune.vocabulary,
+        target=_target(prune),
+    )
+
+
+def _target(prune: Prune) -> str | None:
+    if prune.speedup is not None:
+        return f"speedup {prune.speedup:g}"
+    return f"p99 {prune.p99_ms:g} ms" if prune.p99_ms is not None else None

@@ -1,0 +1,59 @@
+"""Speed targets of recipes: their latency tables before the teacher is trained, their structures after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from equipoise.compression.latency_table import Fitted
+from equipoise.observability import progress
+from equipoise.pipeline.preflight import Checked
+from equipoise.pipeline.session import Session
+from equipoise.ray_runtime import MEASURED_SLOT, whole_node_cores
+from equipoise.search.context import TrialContext
+from equipoise.search.targets import FILE, Tables, choose_targets, measure_targets
+from equipoise.tasks import find_task
+
+
+def table_targets(session: Session, checked: Checked) -> Tables:
+    """The latency tables that the config's targets need, measured or read from the cache.
+
+    Raises:
+        ConfigError: a target beyond its table's end.
+    """
+    config = session.config
+    timed = any(step.prune and step.prune.timed for steps in config.compression.recipes for step in steps)
+    if not timed or session.run.has(FILE):
+        return {}
+    task = find_task(config.task).create(checked.base, checked.data.labels, config.model)
+
+    def measure() -> Tables:
+        def tell(what: str, done: int, of: int) -> None:
+            progress.tell(what, done, of, force=True)
+
+        return measure_targets(config, checked.base, checked.data, task, tell)
+
+    with session.ledger.meter("search", cores=whole_node_cores(), detail="latency tables"):
+        tables: Tables = _on_the_slot(measure)
+    for table in {(table.engine, table.precision): table for table in tables.values()}.values():
+        session.display.note(
+            f"{table.engine} {table.precision}: {table.whole_ms:.2f} ms whole, {table.layer_ms:.2f} ms a "
+            f"layer, {table.rest_ms:.2f} ms for the rest; up to "
+            f"{table.whole_ms / table.fastest_ms:.1f} times as fast"
+        )
+    return tables
+
+
+def fit_targets(session: Session, context: TrialContext, tables: Tables) -> dict[int, Fitted]:
+    """The structure of each recipe with a target."""
+    if not tables and not session.run.has(FILE):
+        return {}
+    with session.ledger.meter("search", cores=whole_node_cores(), detail="fit structures"):
+        return choose_targets(context, tables)
+
+
+def _on_the_slot(function: Any) -> Any:
+    import ray
+
+    cores = whole_node_cores()
+    task = ray.remote(num_cpus=cores, resources={MEASURED_SLOT: 1}, max_retries=1)(function)
+    return ray.get(task.remote())
