@@ -78,27 +78,29 @@ def cached_table(
     rng = np.random.default_rng([seed, 8])
     drawn = [inputs[row] for row in rng.integers(0, len(inputs), _REQUESTS)]
     with tempfile.TemporaryDirectory() as scratch:
-        bench = _Bench(base, Path(scratch), task, drawn, calibration, engine, precision)
+        bench = Bench(base, Path(scratch), task, drawn, calibration, engine, precision)
         found = _measure(bench, fingerprint, tell)
     cache.mkdir(parents=True, exist_ok=True)
     storage.put_json(str(file), found.model_dump(mode="json"))
     return found
 
 
-def _measure(bench: _Bench, fingerprint: str, tell: Callable[[str, int, int], None]) -> LatencyTable:
+def _measure(bench: Bench, fingerprint: str, tell: Callable[[str, int, int], None]) -> LatencyTable:
     layers, heads, ffn = bench.layers, bench.heads, bench.ffn
     head_counts = _counts(heads, 1)
     ffn_counts = _counts(ffn, _FFN_STEP)
     total = len(head_counts) + len(ffn_counts) + 1
-    whole = bench.open("whole")
-    first = bench.time(whole)
+    whole = bench.open([heads] * layers, [ffn] * layers)
+    references = [bench.time(whole)]
     shares: dict[tuple[str, int], float] = {}
     jobs = [("layers", max(1, layers // 3))]
     jobs += [("heads", count) for count in head_counts] + [("ffn", count) for count in ffn_counts]
-    references = [first]
     for done, (kind, count) in enumerate(jobs):
         tell(f"timing {bench.engine} {bench.precision}, {count} {kind}", done, total)
-        other = bench.open(kind, count)
+        depth = count if kind == "layers" else layers
+        other = bench.open(
+            [count if kind == "heads" else heads] * depth, [count if kind == "ffn" else ffn] * depth
+        )
         shares[kind, count], reference = bench.compare(other, whole)
         references.append(reference)
     latencies = np.concatenate(references)
@@ -121,8 +123,14 @@ def _measure(bench: _Bench, fingerprint: str, tell: Callable[[str, int, int], No
     )
 
 
-class _Bench:
-    """Makes models of given widths, and times them."""
+class Bench:
+    """Makes models of given widths with random weights, and times them.
+
+    Args:
+        base: folder whose config says the build.
+        scratch: an empty folder for the models.
+        inputs: what is timed, each alone.
+    """
 
     def __init__(
         self,
@@ -137,22 +145,18 @@ class _Bench:
         self.base, self.scratch, self.task, self.inputs = base, scratch, task, inputs
         self.calibration, self.engine, self.precision = calibration, engine, precision
         widths = read_widths(self._build())
+        self._made = 0
         self.layers, self.heads, self.ffn = len(widths.heads), widths.heads[0], widths.ffn[0]
 
-    def open(self, kind: str, count: int = 0) -> Predictor:
-        """A model whose layers, heads or neurons are `count`."""
+    def open(self, heads: Sequence[int], ffn: Sequence[int]) -> Predictor:
+        """A model of as many layers as counts are given, each so wide."""
         model = self._build()
-        if kind == "layers":
-            keep_layers(model, range(count))
-        else:
-            for parts in find_parts(model):
-                keep_units(
-                    parts,
-                    range(count if kind == "heads" else parts.heads),
-                    range(count if kind == "ffn" else parts.ffn),
-                )
-        name = f"{kind}-{count}"
-        source, target = self.scratch / name, self.scratch / f"{name}-model"
+        keep_layers(model, range(len(heads)))
+        for parts, kept_heads, kept_ffn in zip(find_parts(model), heads, ffn, strict=True):
+            keep_units(parts, range(kept_heads), range(kept_ffn))
+        name = f"model-{self._made}"
+        self._made += 1
+        source, target = self.scratch / name, self.scratch / f"{name}-exported"
         source.mkdir()
         target.mkdir()
         save_model(model, source)
