@@ -45,6 +45,7 @@ bench: install ## Measure the figures of the README and print them beside their 
 	$(BIN)/python -m benchmarks.autoscaling
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.language_model
+	$(BIN)/python -m benchmarks.compression --part vocabulary
 	$(BIN)/python -m benchmarks.table
 
 # The GPU libraries of torch are left out, so that one file serves CPU and GPU machines alike.

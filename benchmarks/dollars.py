@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import resource
 import statistics
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
+from benchmarks.peak_memory import peak_mib
 from benchmarks.record import Measured, measured_here_and_now, write_result
 
 from equipoise.config import RunConfig, validate_config
@@ -72,10 +72,10 @@ def reconcile_figures(folder: Path) -> list[Measured]:
     with (folder / "found.json").open("wb") as output:
         start = time.perf_counter()
         process = psutil.Popen(command, stdout=output)
-        peak_kib, spent_s = 0, 0.0
+        peak, spent_s = 0.0, 0.0
         while process.poll() is None:
             # The kernel's own peak since the process began; its parent's would be in what wait4 tells.
-            peak_kib, spent_s = max(peak_kib, peak_of(process.pid)), max(spent_s, cpu_of(process))
+            peak, spent_s = max(peak, peak_mib(process.pid)), max(spent_s, cpu_of(process))
             time.sleep(0.01)
         seconds = time.perf_counter() - start
     found = json.loads((folder / "found.json").read_text())
@@ -85,17 +85,8 @@ def reconcile_figures(folder: Path) -> list[Measured]:
         Measured("ledger lines reconciled", found["lines"], LINES, "higher"),
         Measured("seconds to reconcile them", seconds, 10, "lower"),
         Measured("CPU seconds to reconcile them", spent_s, 10, "lower"),
-        Measured("peak memory to reconcile them, MiB", peak_kib / 1024, 500, "lower"),
+        Measured("peak memory to reconcile them, MiB", peak, 500, "lower"),
     ]
-
-
-def peak_of(pid: int) -> int:
-    """Peak resident memory of a process in KiB; 0 where it has just ended."""
-    try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    except OSError:
-        return 0
-    return int(found[1]) if found else 0
 
 
 def cpu_of(process: Any) -> float:

@@ -7,7 +7,6 @@ Each measurement is a process of its own, so that its peak memory is its own:
 from __future__ import annotations
 
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peak_memory import peak_mib
 from benchmarks.record import REPOSITORY, Measured, measured_here_and_now, write_result
 
 FEW, MANY = 10, 1_000
@@ -77,16 +77,6 @@ def measure(what: str, models: int) -> dict[str, float]:
         work()
     seconds = (time.process_time() - started) / passes
     return {"models": models, "cpu_s": seconds, "peak_mib": peak_mib()}
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this program.
-
-    `getrusage` would give the peak of whoever started it where that is larger: Linux keeps it over exec.
-    """
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    [kib] = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(kib) / 1024
 
 
 def render_models(models: int) -> Callable[[], None]:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from equipoise.config.search import Importance
 from equipoise.engines.narrowing import LayerParts, find_parts
-from equipoise.runs.records import Importance
 from equipoise.training.examples import Examples, take_batch
 from equipoise.training.losses import Objective, compute_loss
 

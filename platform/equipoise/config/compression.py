@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from equipoise.config.search import EngineName, Precision, Share
+from equipoise.config.search import EngineName, Importance, Precision, Share, Vocabulary
 from equipoise.config.section import Section
 
-Importance = Literal["taylor", "magnitude"]
-Vocabulary = Literal["full", "task"]
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 

@@ -12,6 +12,8 @@ LayerChoice = Literal["first", "spread", "last"]
 Precision = Literal["fp32", "bf16", "int8", "int8_dynamic", "int8_weights", "int4_weights"]
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 Objective = Literal["metric", "robustness", "calibration", "latency_p99_ms", "serving_usd_per_1k", "bytes"]
+Importance = Literal["taylor", "magnitude"]
+Vocabulary = Literal["full", "task"]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -54,10 +56,8 @@ class SearchConfig(Section):
     ffn_shares: tuple[Share, ...] = Field(
         (1.0,), min_length=1, description="Shares of its FFN neurons that a structure keeps in each layer."
     )
-    importance: Literal["taylor", "magnitude"] = Field(
-        "taylor", description="Scores by which heads and neurons are kept."
-    )
-    vocabulary: tuple[Literal["full", "task"], ...] = Field(
+    importance: Importance = Field("taylor", description="Scores by which heads and neurons are kept.")
+    vocabulary: tuple[Vocabulary, ...] = Field(
         ("full",), min_length=1, description="Whole vocabulary, or the pieces that the task's rows use."
     )
     engines: tuple[EngineName, ...] = Field(

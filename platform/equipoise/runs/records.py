@@ -6,12 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from equipoise.config.search import Importance, Vocabulary
+
 TOKEN_LIKELIHOOD = "token likelihood"  # noqa: S105 - a metric
 """Metric of language models: the geometric mean of the tokens' likelihoods, 1 over the perplexity."""
-
-
-Importance = Literal["taylor", "magnitude"]
-Vocabulary = Literal["full", "task"]
 
 
 class Record(BaseModel):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.config import RunConfig
+from equipoise.config.search import Vocabulary
 from equipoise.data import PreparedData, Rows
-from equipoise.runs.records import Vocabulary
 from equipoise.tasks import Answers, Task, find_task
 
 VOCABULARY = "vocabulary"

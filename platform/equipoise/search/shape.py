@@ -36,7 +36,7 @@ class Shape:
         """
         if self.widths is None:
             raise ConfigError(
-                self.unknown, where=where, value=value, remedy="leave it at 1, and leave out layers alone"
+                self.unknown, where=where, value=value, remedy="leave it at 1; whole layers can be left out"
             )
         return self.widths
 

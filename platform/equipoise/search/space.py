@@ -12,12 +12,11 @@ from equipoise.compression.export import supported
 from equipoise.compression.latency_table import Fitted
 from equipoise.compression.structure import student_layers
 from equipoise.config import RunConfig
-from equipoise.config.search import SearchConfig
+from equipoise.config.search import Importance, SearchConfig, Vocabulary
 from equipoise.data import Layout
 from equipoise.engines import is_installed
 from equipoise.errors import ConfigError
 from equipoise.runs import Recipe
-from equipoise.runs.records import Importance, Vocabulary
 from equipoise.search.shape import Shape, read_shape, resolve_ffn, resolve_heads
 from equipoise.search.written import written_recipe
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from equipoise import storage
 from equipoise.compression.structure import structure_key
+from equipoise.config.search import Importance
 from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.observability import progress
 from equipoise.ray_runtime import whole_node_cores
 from equipoise.runs import Recipe, RunFolder
-from equipoise.runs.records import Importance
 from equipoise.search.context import VOCABULARY, TrialContext
 
 _KEPT = "kept.json"
