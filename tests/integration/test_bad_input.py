@@ -152,6 +152,22 @@ def test_a_fault_in_the_config_is_one_line(
     refused(runs.call("run", "-f", str(folder / "run.yaml"), "--dry-run"), 2, parts)
 
 
+def test_a_fault_out_of_a_ray_task_is_one_line_too(
+    folder: Path, runs: Any, tiny_run: Callable[..., dict[str, Any]]
+) -> None:
+    """A speed that no structure has is found by a task that measures, before the teacher is trained."""
+    recipe = [{"prune": {"speedup": 1000}}, "distil"]
+    values = tiny_run(output=str(folder / "run"), compression={"recipes": [recipe]})
+    (folder / "run.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    found = runs.call("run", "-f", str(folder / "run.yaml"), XDG_CACHE_HOME=str(folder / "cache"))
+    assert found.returncode == 2, found.stderr
+    assert "Traceback" not in found.stderr
+    last = found.stderr.splitlines()[-1]
+    assert last.startswith("equipoise: compression.recipes.0.prune.speedup: is beyond the latency table")
+    assert "(got 1000.0); ask for " in last
+    assert not (folder / "run" / "teacher").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 from equipoise import ray_runtime
 from equipoise.config import RunConfig, load_config
 from equipoise.costs.ledger_reconcile import reconcile, require_reconciled
-from equipoise.errors import InfeasibleError, InterruptedRunError, OverBudgetError
+from equipoise.errors import EquipoiseError, InfeasibleError, InterruptedRunError, OverBudgetError
 from equipoise.observability import progress
 from equipoise.observability.logging import log_to
 from equipoise.pipeline.choice import bundle_choice, choose, standing_choice
@@ -92,6 +92,12 @@ def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stag
             raise InterruptedRunError(
                 "interrupted", where=run.location, remedy="the same command continues where it stopped"
             ) from None
+        except EquipoiseError as error:
+            # Out of a Ray task it comes as a RayTaskError of its kind as well, whose message is a traceback.
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, EquipoiseError):
+                raise cause from error
+            raise
         finally:
             ray_runtime.stop_ray()
 
