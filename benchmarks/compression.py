@@ -19,7 +19,7 @@ from equipoise.config import RunConfig, validate_config
 from equipoise.data import PreparedData, prepare_data
 from equipoise.search.measured import calibration_batches
 from equipoise.tasks import Task, find_task
-from equipoise.training.finetune import encode_examples
+from equipoise.training.encoding import encode_examples
 from equipoise.training.initialization import load_initial_model
 from equipoise.training.pretrained import resolve_pretrained
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from benchmarks.record import REPOSITORY, Measured, measured_here_and_now, write_result
@@ -16,7 +18,8 @@ from equipoise.data import prepare_data
 from equipoise.engines import Predictor, open_engine
 from equipoise.measurement.bootstrap import draw_resamples, interval, resampled_sums
 from equipoise.tasks import Task, find_task
-from equipoise.training.finetune import encode_examples, finetune_teacher
+from equipoise.training.encoding import encode_examples
+from equipoise.training.finetune import finetune_teacher
 from equipoise.training.pretrained import resolve_pretrained
 
 CONFIG = REPOSITORY / "jobs" / "configs" / "smollm2-r8.yaml"
@@ -71,7 +74,7 @@ def measure(config: RunConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]
         ray_runtime.stop_ray()
 
 
-def tally(task: Task, model: Path, inputs: list[tuple[str, str]]) -> NDArray[np.float64]:
+def tally(task: Task, model: Path, inputs: Sequence[Any]) -> NDArray[np.float64]:
     """What the model gives the rows, in PyTorch and fp32."""
     engine = open_engine("torch", model, "fp32", len(hardware.usable_cores()))
     answers = Predictor(task, engine).answers(inputs)

@@ -22,8 +22,9 @@ from equipoise.errors import TrainingDivergedError
 from equipoise.ray_runtime import start_ray, stop_ray
 from equipoise.tasks import find_task
 from equipoise.tasks.text_classification import TextClassification
+from equipoise.training.encoding import encode_examples
 from equipoise.training.examples import Examples
-from equipoise.training.finetune import distill_student, encode_examples, finetune_teacher
+from equipoise.training.finetune import distill_student, finetune_teacher
 from equipoise.training.teacher_outputs import teacher_answers
 
 # Warnings of other packages about each other, at their own import.

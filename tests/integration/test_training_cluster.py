@@ -18,8 +18,9 @@ from equipoise.config import RunConfig
 from equipoise.config.model import ModelConfig
 from equipoise.ray_runtime import prepare_environment, start_ray, stop_ray
 from equipoise.tasks import find_task
+from equipoise.training.encoding import encode_examples
 from equipoise.training.examples import Examples
-from equipoise.training.finetune import encode_examples, finetune_teacher
+from equipoise.training.finetune import finetune_teacher
 
 # Warnings of other packages about each other, at their own import.
 pytestmark = [

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
 
-from equipoise.data.layout import label_names, row_key, row_length
+from equipoise.data.layout import label_names, row_digests, row_key, row_length
 from equipoise.data.rows import Rows
 from equipoise.errors import DataError
 from equipoise.runs.records import Record
@@ -96,7 +95,8 @@ class DataReport(Record):
 def describe_split(rows: Rows, source: str, empty_texts: int) -> SplitReport:
     """Count and hash one split of at least one row."""
     counts = Counter(name for label in rows.labels for name in label_names(label) if name)
-    lengths = np.percentile([row_length(value) for value in rows.inputs], _PERCENTILES, method="higher")
+    sizes = np.fromiter(map(row_length, rows.inputs), np.int64, len(rows))
+    lengths = np.percentile(sizes, _PERCENTILES, method="higher")
     return SplitReport(
         source=source,
         rows=len(rows),
@@ -118,18 +118,19 @@ def hash_rows(rows: Rows) -> str:
 
 def find_repeats(train: Rows, validation: Rows | None, test: Rows) -> Repeats:
     """Count repeated texts within and between the splits as given."""
-    labels: dict[str, set[str]] = {}
-    keys = [row_key(value) for value in train.inputs]
-    for key, label in zip(keys, train.labels, strict=True):
-        labels.setdefault(key, set()).add("\x00".join(label_names(label)))
-    held_out = [row_key(value) for value in validation.inputs] if validation else []
-    tested = [row_key(value) for value in test.inputs]
+    keys = row_digests(train.inputs)
+    own, first, number, times = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    kinds = row_digests("\x00".join(label_names(label)) for label in train.labels)
+    # A text is in conflict if one of its rows has another label than the first of them.
+    differs = np.bincount(number, kinds != kinds[first][number], minlength=len(own)) > 0
+    held_out = row_digests(validation.inputs if validation else ())
+    tested = row_digests(test.inputs)
     return Repeats(
-        duplicates_in_train=len(train) - len(labels),
-        conflicting_duplicates=sum(len(labels[key]) > 1 for key in keys),
-        test_leakage=_count_in(tested, labels.keys()),
-        validation_leakage=_count_in(held_out, labels.keys()),
-        validation_in_test=_count_in(held_out, set(tested)),
+        duplicates_in_train=len(keys) - len(own),
+        conflicting_duplicates=int(times[differs].sum()),
+        test_leakage=int(np.isin(tested, own).sum()),
+        validation_leakage=int(np.isin(held_out, own).sum()),
+        validation_in_test=int(np.isin(held_out, tested).sum()),
     )
 
 
@@ -157,8 +158,3 @@ def check_labels(train: Rows, validation: Rows, test: Rows) -> tuple[str, ...]:
                 remedy="add training rows for them (or raise data.train_rows), or remove those rows",
             )
     return tuple(sorted(known))
-
-
-def _count_in(texts: Iterable[str], known: Iterable[str]) -> int:
-    members = known if isinstance(known, (set, dict)) else set(known)
-    return sum(text in members for text in texts)

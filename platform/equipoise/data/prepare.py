@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from equipoise.config import RunConfig
 from equipoise.data.checks import DataReport, check_labels, describe_split, find_repeats
-from equipoise.data.layout import Layout, is_empty, row_key, stratum
+from equipoise.data.layout import Layout, is_empty, row_digests, stratum
 from equipoise.data.rows import Rows
 from equipoise.data.sources import load_rows
 from equipoise.data.splits import stratified_sample, stratified_split
@@ -27,6 +28,11 @@ class PreparedData:
     labels: tuple[str, ...]
     """Sorted; the order of the logits. None for a layout without labels."""
     report: DataReport
+
+    def settled(self, folder: Path) -> PreparedData:
+        """The same data; rows that stand on disk are copied to a folder that other nodes see."""
+        train, validation, test = (rows.settled(folder) for rows in (self.train, self.validation, self.test))
+        return replace(self, train=train, validation=validation, test=test)
 
 
 def prepare_data(config: RunConfig, layout: Layout = "text") -> PreparedData:
@@ -50,7 +56,7 @@ def prepare_data(config: RunConfig, layout: Layout = "text") -> PreparedData:
     repeats = find_repeats(train, validation, test)
     found = len(train)
     if data.deduplicate:
-        train = _deduplicate(train, [*test.inputs, *(validation.inputs if validation else ())])
+        train = _deduplicate(train, [test, *([validation] if validation else ())])
     dropped = found - len(train)
     if validation is None:
         kept, held = stratified_split(_strata(train), data.validation_share, config.seed)
@@ -105,17 +111,13 @@ def _strata(rows: Rows) -> list[str]:
     return [stratum(label) for label in rows.labels]
 
 
-def _deduplicate(train: Rows, held_out: list[Any]) -> Rows:
-    seen = {row_key(value) for value in held_out}
-
-    def is_new(value: Any) -> bool:
-        key = row_key(value)
-        if key in seen:
-            return False
-        seen.add(key)
-        return True
-
-    kept = _keep(train, is_new)
+def _deduplicate(train: Rows, held_out: list[Rows]) -> Rows:
+    """The first row of each text that no other split has."""
+    keys = row_digests(train.inputs)
+    _, first = np.unique(keys, return_index=True)
+    first.sort()
+    elsewhere = np.concatenate([row_digests(rows.inputs) for rows in held_out])
+    kept = train.select(first[~np.isin(keys[first], elsewhere)])
     if not len(kept):
         raise DataError(
             "every training text also stands in test or validation",
@@ -126,4 +128,5 @@ def _deduplicate(train: Rows, held_out: list[Any]) -> Rows:
 
 
 def _keep(rows: Rows, wanted: Callable[[Any], bool]) -> Rows:
-    return rows.select(np.flatnonzero([wanted(value) for value in rows.inputs]))
+    found = np.fromiter(map(wanted, rows.inputs), bool, len(rows))
+    return rows if found.all() else rows.select(np.flatnonzero(found))

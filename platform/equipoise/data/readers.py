@@ -140,7 +140,7 @@ def read_parquet(
             size = _unpacked_bytes(file.metadata, {text_column, label_column})
             if size > max_bytes:
                 raise DataError(
-                    "unpacks to more bytes than are read into memory",
+                    "unpacks to more bytes than are taken for data",
                     where=name,
                     value=size,
                     remedy=f"keep it under {max_bytes:,} bytes",

@@ -1,21 +1,29 @@
-"""Examples in memory."""
+"""Examples: in memory while they are few, on disk when they are many."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from equipoise.data.layout import Layout
+from equipoise.data.spool import Spool, settle, take_values
 from equipoise.errors import DataError
+
+SPOOL_BYTES = 256 << 20
+"""Inputs and labels of one source that are held in memory; a larger source goes to disk."""
+
+_OBJECT_BYTES = 60
+"""About what Python adds to a string or an array."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Inputs and the label of each, in the order of their source; the layout says what they are."""
 
-    inputs: list[Any]
-    labels: list[Any]
+    inputs: Sequence[Any]
+    labels: Sequence[Any]
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -23,7 +31,11 @@ class Rows:
     def select(self, indices: Iterable[int]) -> Rows:
         """The rows at these positions, in the order given."""
         chosen = [int(index) for index in indices]
-        return Rows([self.inputs[i] for i in chosen], [self.labels[i] for i in chosen])
+        return Rows(take_values(self.inputs, chosen), take_values(self.labels, chosen))
+
+    def settled(self, folder: Path) -> Rows:
+        """The same rows; what stands on disk is copied to a folder that other nodes see."""
+        return Rows(settle(self.inputs, folder), settle(self.labels, folder))
 
 
 class RowCollector:
@@ -41,9 +53,12 @@ class RowCollector:
             "prompt": self._prompt,
             "image": self._image,
         }[layout]
+        self._layout: Layout = layout
         self._max_row_bytes = max_row_bytes
         self._inputs: list[Any] = []
         self._labels: list[Any] = []
+        self._bytes = 0
+        self._spool: Spool | None = None
 
     def add(self, where: str, value: object, label: object) -> None:
         """Keep one row: the input as it is, the label stripped.
@@ -54,10 +69,21 @@ class RowCollector:
         checked = self._check(where, value, label)
         self._inputs.append(checked[0])
         self._labels.append(checked[1])
+        self._bytes += _held_bytes(checked[0])
+        if self._bytes > SPOOL_BYTES:
+            self._spool = self._spool or Spool(self._layout)
+            self._flush(self._spool)
 
     def rows(self) -> Rows:
-        """What was collected."""
-        return Rows(self._inputs, self._labels)
+        """What was collected; nothing may be added afterwards."""
+        if self._spool is None:
+            return Rows(self._inputs, self._labels)
+        self._flush(self._spool)
+        return Rows(*self._spool.close())
+
+    def _flush(self, spool: Spool) -> None:
+        spool.add(self._inputs, self._labels)
+        self._inputs, self._labels, self._bytes = [], [], 0
 
     def _text(self, where: str, value: object, label: object) -> tuple[str, str]:
         return self._bounded_text(where, value, "text"), _label(where, label)
@@ -112,6 +138,15 @@ def check_input(layout: Layout, where: str, value: object, max_row_bytes: int) -
     else:
         collector.add(where, value, "unlabelled")
     return collector.rows().inputs[0]
+
+
+def _held_bytes(value: Any) -> int:
+    """About what an input takes in memory."""
+    if isinstance(value, str):
+        return len(value) + _OBJECT_BYTES
+    if hasattr(value, "nbytes"):
+        return int(value.nbytes) + _OBJECT_BYTES
+    return sum(map(len, value)) + _OBJECT_BYTES * (1 + len(value))
 
 
 def _label(where: str, label: object) -> str:

@@ -18,8 +18,11 @@ from equipoise.data.rows import RowCollector, Rows
 from equipoise.data.samples import SAMPLE_SCHEME, read_sample
 from equipoise.errors import DataError, ServiceError
 
-MAX_FILE_BYTES = 2_000_000_000
-"""Largest file that is read into memory."""
+MAX_FILE_BYTES = 1_000_000_000_000
+"""Largest file that is taken for data, and most bytes that a packed one may unpack to."""
+
+MAX_IDX_BYTES = 2_000_000_000
+"""The same of an IDX file, which is unpacked in memory."""
 
 _MAX_SIDE = 512
 """Shorter side that images are kept at in memory, in pixels."""
@@ -41,7 +44,7 @@ def load_rows(
     layout: Layout = "text",
     prompt_column: str | None = None,
 ) -> Rows:
-    """Read the rows of one split into memory.
+    """Read the rows of one split; many of them are kept on disk and read from there.
 
     Args:
         location: path or URI of a file, or `sample://NAME/SPLIT` (whose columns are fixed).
@@ -138,7 +141,7 @@ def _read_hub(
 
 def _read_images(system: pafs.FileSystem, path: str, location: str) -> Iterator[RawRow]:
     if is_idx_images(path):
-        return read_idx(system, path, location, MAX_FILE_BYTES)
+        return read_idx(system, path, location, MAX_IDX_BYTES)
     if system.get_file_info(path).type == pafs.FileType.Directory:
         return read_image_folder(system, path, location, _MAX_SIDE)
     raise DataError(
@@ -164,7 +167,7 @@ def _check_file(info: pafs.FileInfo, location: str, extension: str, known: tuple
         raise DataError("is empty", where=location, remedy="give a file with rows")
     if info.size is not None and info.size > MAX_FILE_BYTES:
         raise DataError(
-            "has more bytes than are read into memory",
+            "has more bytes than are taken for data",
             where=location,
             value=info.size,
             remedy=f"keep it under {MAX_FILE_BYTES:,} bytes",

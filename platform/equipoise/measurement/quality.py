@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +15,7 @@ from equipoise.tasks import IGNORED, Answers, Task
 
 
 def find_truth(
-    task: Task, inputs: list[object], labels: list[object], batch_size: int = 256
+    task: Task, inputs: Sequence[Any], labels: Sequence[Any], batch_size: int = 256
 ) -> NDArray[np.int64]:
     """True class at each place of some rows, shape (places,)."""
     parts = []

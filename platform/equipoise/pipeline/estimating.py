@@ -68,7 +68,8 @@ def time_steps(config: RunConfig, checked: Checked) -> SeenRun:
     Raises:
         EquipoiseError: training them failed.
     """
-    from equipoise.training.finetune import encode_examples, finetune_teacher
+    from equipoise.training.encoding import encode_examples
+    from equipoise.training.finetune import finetune_teacher
 
     size = run_size(config, checked)
     rows = min(len(checked.data.train), _TIMED_STEPS * config.training.batch_size)

@@ -16,7 +16,8 @@ from equipoise.runs import Figure
 from equipoise.search.context import TrialContext
 from equipoise.tasks import Answers, find_task
 from equipoise.training.deepspeed_config import resolve_workers
-from equipoise.training.finetune import encode_examples, finetune_teacher
+from equipoise.training.encoding import encode_examples
+from equipoise.training.finetune import finetune_teacher
 from equipoise.training.teacher_outputs import teacher_answers
 
 _SHARES = (0.25, 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from equipoise import ray_runtime
@@ -70,6 +71,7 @@ def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stag
         log = log_to(run.local("logs", "equipoise.log"))
         display.note(f"run folder {run.location}, log {log.relative_to(run.local())}")
         run.put(checked.data.report.model_dump(mode="json"), "data.json")
+        checked = replace(checked, data=checked.data.settled(session.root / ".scratch" / "rows"))
         for sentence in checked.sentences:
             display.note(sentence)
         if _finished(session):

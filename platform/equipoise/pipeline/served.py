@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def read_test(
     return _labels(predictor, data.test.inputs, answers)
 
 
-def _labels(predictor: Predictor, inputs: list[Any], answers: Answers) -> list[str]:
+def _labels(predictor: Predictor, inputs: Sequence[Any], answers: Answers) -> list[str]:
     """The label of each row as the bundle would tell it a client."""
     task = predictor.task
     if not task.labels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from equipoise import hardware
@@ -12,10 +12,11 @@ from equipoise.data import Rows, with_prompt
 from equipoise.measurement.quality import find_truth
 from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.session import Session
-from equipoise.search.context import TrialContext
+from equipoise.search.context import TrialContext, encoded_folder
 from equipoise.tasks import Answers, Task, find_task
 from equipoise.training.deepspeed_config import resolve_precision, resolve_workers
-from equipoise.training.finetune import encode_examples, finetune_teacher
+from equipoise.training.encoding import encode_examples
+from equipoise.training.finetune import finetune_teacher
 from equipoise.training.teacher_outputs import TaskUse, teacher_answers
 from equipoise.training.teacher_texts import teacher_texts
 
@@ -27,7 +28,9 @@ def train_teacher(session: Session, checked: Checked) -> TrialContext:
     if not run.has("teacher", "trained.json"):
         shutil.rmtree(folder, ignore_errors=True)
         task = find_task(config.task).create(base, data.labels, config.model)
-        examples = encode_examples(task, data.train.inputs, data.train.labels)
+        examples = encode_examples(
+            task, data.train.inputs, data.train.labels, cache=encoded_folder(session.root)
+        )
         workers = resolve_workers(config.training)
         session.display.note(
             f"{len(data.train):,} rows, {config.training.epochs:g} epochs, {workers} workers, "
@@ -87,7 +90,7 @@ def _written(session: Session, task: Task, rows: Rows, max_tokens: int) -> Rows:
 
 
 def _outputs(
-    session: Session, task: Task, inputs: list[Any], precision: str, top: int | None = None
+    session: Session, task: Task, inputs: Sequence[Any], precision: str, top: int | None = None
 ) -> Answers:
     folder = session.root / "teacher"
     with session.ledger.meter("training", cores=session.cores, detail="teacher outputs") as block:

@@ -18,6 +18,11 @@ VOCABULARY = "vocabulary"
 """Where in a run folder the trimmed tokenizer stands."""
 
 
+def encoded_folder(root: Path) -> Path:
+    """Where in a run folder the training rows lie encoded: once, for the teacher and all students."""
+    return root / ".scratch" / "encoded"
+
+
 @dataclass(frozen=True)
 class TrialContext:
     """Config, data and the teacher; carried to the trials through Ray's object store.

@@ -16,6 +16,7 @@ from equipoise.ray_runtime import whole_node_cores
 from equipoise.runs import Recipe, RunFolder
 from equipoise.search.context import VOCABULARY, TrialContext
 
+_CHUNK_ROWS = 4096
 _KEPT = "kept.json"
 
 
@@ -66,7 +67,7 @@ def build_start(context: TrialContext, recipe: Recipe, target: str) -> None:
 def read_scores(context: TrialContext, importance: Importance) -> Any:
     """The teacher's heads and neurons by importance (`importance.Scores`), computed once a run."""
     from equipoise.compression.importance import Scores, score
-    from equipoise.training.finetune import encode_examples
+    from equipoise.training.encoding import encode_examples
     from equipoise.training.initialization import load_initial_model
 
     run, name = RunFolder(context.folder), f"{importance}.json"
@@ -90,7 +91,9 @@ def read_kept(context: TrialContext) -> list[int]:
 
     folder = context.root / VOCABULARY
     if not folder.is_dir():
-        used = np.unique(context.load_task().encode(context.data.train.inputs)["input_ids"])
+        task, inputs = context.load_task(), context.data.train.inputs
+        parts = [inputs[start : start + _CHUNK_ROWS] for start in range(0, len(inputs), _CHUNK_ROWS)]
+        used = np.unique(np.concatenate([np.unique(task.encode(part)["input_ids"]) for part in parts]))
         tokenizer = Tokenizer.from_file(str(context.teacher / TOKENIZER_FILE))
         kept = kept_ids(tokenizer, used.tolist())
 

@@ -21,11 +21,12 @@ from equipoise.measurement.quality import paired_drop
 from equipoise.ray_runtime import MEASURED_SLOT, whole_node_cores
 from equipoise.runs import Candidate, Recipe, RunFolder
 from equipoise.runs.predictions import Predictions, put_predictions
-from equipoise.search.context import TrialContext
+from equipoise.search.context import TrialContext, encoded_folder
 from equipoise.search.measured import build_and_judge, rejection, time_candidate
 from equipoise.search.starts import read_kept, starting_folder
 from equipoise.training.deepspeed_config import resolve_workers
-from equipoise.training.finetune import distill_student, encode_examples
+from equipoise.training.encoding import encode_examples
+from equipoise.training.finetune import distill_student
 
 
 def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Candidate:
@@ -137,7 +138,12 @@ def train_structure(context: TrialContext, recipe: Recipe, ledger: LedgerWriter)
         ) as block:
             lessons = context.lessons
             examples, block.used_core_seconds = _with_cpu(
-                encode_examples, task, lessons.inputs, lessons.labels, context.train_answers
+                encode_examples,
+                task,
+                lessons.inputs,
+                lessons.labels,
+                context.train_answers,
+                encoded_folder(context.root),
             )
         shutil.rmtree(folder, ignore_errors=True)
         workers = resolve_workers(context.config.training)

@@ -5,31 +5,47 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from equipoise import storage
 from equipoise.tasks import IGNORED
+from equipoise.training.ragged import Ragged
+
+Column = NDArray[Any] | Ragged
+
+FLAT = ".flat"
+"""Ends the name of an array on disk that holds the values of all rows one after the other."""
 
 
 @dataclass(frozen=True)
 class Examples:
     """Encoded training rows.
 
-    `arrays` are the model's inputs with the row as first axis; `targets` (rows,) or (rows, longest)
-    with IGNORED where nothing is asked; `ragged`, whether second axes are padded to the longest row;
+    `arrays` are the model's inputs with the row as first axis, or `Ragged`; `targets` (rows,) or
+    (rows, longest) with IGNORED where nothing is asked, or `Ragged`; `ragged`, whether second axes are
+    padded to the longest row;
     `teacher_logits` (places, classes) in the order of the targets that are not ignored, or None; where the
     classes are too many, log-likelihoods of those in `teacher_classes` (places, kept) and, in the last
-    column, of all the others together.
+    column, of all the others together. `folder` is where they lie, if on disk: then they are pickled as
+    its path, and who opens them elsewhere must see it.
     """
 
-    arrays: dict[str, NDArray[Any]]
-    targets: NDArray[np.int64]
+    arrays: dict[str, Column]
+    targets: Column
     lengths: NDArray[np.int64]
     ragged: bool = True
     teacher_logits: NDArray[np.float32] | None = None
     teacher_classes: NDArray[np.int32] | None = None
+    folder: str | None = None
+
+    def __reduce__(self) -> Any:
+        if self.folder is None:
+            return object.__reduce_ex__(self, 2)
+        return open_examples, (self.folder, self.teacher_logits, self.teacher_classes)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -37,6 +53,8 @@ class Examples:
     @cached_property
     def places(self) -> NDArray[np.int64]:
         """Number of places of each row, shape (rows,)."""
+        if isinstance(self.targets, Ragged):
+            return self.targets.count_not(IGNORED)
         return np.asarray((self.targets != IGNORED).reshape(len(self), -1).sum(axis=1), dtype=np.int64)
 
     @cached_property
@@ -53,7 +71,9 @@ class Examples:
     def digest(self) -> str:
         """Hash of everything that a training sees of its rows."""
         content = hashlib.sha256()
-        parts = [*(self.arrays[name] for name in sorted(self.arrays)), self.targets, self.lengths]
+        columns = [*(self.arrays[name] for name in sorted(self.arrays)), self.targets]
+        parts = [column.values if isinstance(column, Ragged) else column for column in columns]
+        parts.append(self.lengths)
         parts += [part for part in (self.teacher_logits, self.teacher_classes) if part is not None]
         for part in parts:
             content.update(f"{part.dtype}{part.shape}".encode())
@@ -84,12 +104,15 @@ def take_batch(examples: Examples, rows: NDArray[np.int64], device: Any, dtype: 
     def send(array: NDArray[Any]) -> Any:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-    def feed(array: NDArray[Any]) -> Any:
+    def feed(array: Column) -> Any:
         found = cut(array)
         return found.to(dtype) if found.is_floating_point() else found
 
-    def cut(array: NDArray[Any]) -> Any:
-        return send(array[rows] if longest is None or array.ndim == 1 else array[rows, :longest])
+    def cut(array: Column) -> Any:
+        if isinstance(array, Ragged):
+            return send(array.take(rows))
+        found = send(array[rows] if longest is None or array.ndim == 1 else array[rows, :longest])
+        return found.long() if found.dtype == torch.int32 else found
 
     def teach(array: NDArray[Any] | None) -> Any:
         return None if array is None else send(array[examples.places_of(rows)])
@@ -100,3 +123,24 @@ def take_batch(examples: Examples, rows: NDArray[np.int64], device: Any, dtype: 
         teacher_logits=teach(examples.teacher_logits),
         teacher_classes=teach(examples.teacher_classes),
     )
+
+
+def open_examples(
+    folder: str,
+    teacher_logits: NDArray[np.float32] | None = None,
+    teacher_classes: NDArray[np.int32] | None = None,
+) -> Examples:
+    """Examples that lie on disk; what a batch needs is read when it is taken."""
+    root = Path(folder)
+    about = storage.read_json(str(root / "examples.json"))
+    lengths = np.fromfile(root / "lengths.bin", about["arrays"]["lengths"]["dtype"]).astype(np.int64)
+    columns: dict[str, Column] = {}
+    for name, kind in about["arrays"].items():
+        if name == "lengths":
+            continue
+        values = np.memmap(root / f"{name}.bin", kind["dtype"], "r").reshape(-1, *kind["shape"])
+        plain = name.removesuffix(FLAT)
+        pad = IGNORED if plain == "targets" else 0
+        columns[plain] = Ragged(values, lengths, pad) if plain != name else values
+    targets = columns.pop("targets")
+    return Examples(columns, targets, lengths, about["ragged"], teacher_logits, teacher_classes, folder)

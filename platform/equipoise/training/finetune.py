@@ -11,7 +11,7 @@ from equipoise import storage
 from equipoise.config import RunConfig
 from equipoise.config.training import LoraConfig
 from equipoise.costs.price_book import core_second_usd, load_prices
-from equipoise.tasks import Answers, Task, find_task
+from equipoise.tasks import find_task
 from equipoise.training.batches import count_steps
 from equipoise.training.deepspeed_config import build_deepspeed_config
 from equipoise.training.examples import Examples
@@ -20,25 +20,6 @@ from equipoise.training.guidance import plan_guidance
 from equipoise.training.job import TrainingJob
 from equipoise.training.losses import Objective
 from equipoise.training.workers import resolve_workers, trains_on_gpus, worker_resources
-
-
-def encode_examples(
-    task: Task, inputs: Sequence[Any], labels: Sequence[Any], teacher: Answers | None = None
-) -> Examples:
-    """Encode once; label names become their numbers in the task.
-
-    Args:
-        teacher: the teacher's answers at the places of these rows, for a student.
-    """
-    arrays = task.encode(inputs)
-    return Examples(
-        arrays={name: arrays[name] for name in task.inputs},
-        targets=task.targets(arrays, labels),
-        lengths=task.lengths(inputs),
-        ragged=task.ragged,
-        teacher_logits=None if teacher is None else teacher.logits,
-        teacher_classes=None if teacher is None else teacher.classes,
-    )
 
 
 def finetune_teacher(

@@ -49,7 +49,9 @@ def teacher_answers(
     """
     import ray
 
-    content = hashlib.sha256("\x01".join(row_key(value) for value in inputs).encode())
+    content = hashlib.sha256()
+    for number, value in enumerate(inputs):
+        content.update((("\x01" if number else "") + row_key(value)).encode())
     content.update(storage.sha256_file(teacher / "model.safetensors").encode())
     content.update(f"{precision}{task.describe()}{top or ''}".encode())
     file = cache / f"{content.hexdigest()[:16]}.npz"
@@ -60,13 +62,17 @@ def teacher_answers(
     size = _CHUNK_ROWS if task.labels else max(1, min(_CHUNK_ROWS, _CHUNK_TOKENS // int(lengths.max())))
     chunks = [order[i : i + size] for i in range(0, len(order), size)]
     run = ray.remote(num_cpus=1)(_answers_of)
-    pending = {
-        run.remote(str(teacher), task.describe(), precision, [inputs[i] for i in rows], top): rows
-        for rows in chunks
-    }
+    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    # More would wait anyway, and hold their rows in memory meanwhile.
+    at_once = 4 * max(1, int(cluster.get("CPU", 1)))
+    pending: dict[Any, NDArray[np.int64]] = {}
     parts: list[tuple[NDArray[np.int64], Answers]] = []
     done = 0
-    while pending:
+    while chunks or pending:
+        while chunks and len(pending) < at_once:
+            rows = chunks.pop(0)
+            given = [inputs[i] for i in rows.tolist()]
+            pending[run.remote(str(teacher), task.describe(), precision, given, top)] = rows
         ready, _ = ray.wait(list(pending), num_returns=1)
         rows = pending.pop(ready[0])
         found, use = ray.get(ready[0])

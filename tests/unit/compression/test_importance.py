@@ -14,8 +14,8 @@ from torch.nn import functional
 from equipoise.compression.importance import Scores, most_important, score
 from equipoise.engines.narrowing import find_parts
 from equipoise.tasks.text_classification import TextClassification
+from equipoise.training.encoding import encode_examples
 from equipoise.training.examples import Examples
-from equipoise.training.finetune import encode_examples
 from equipoise.training.initialization import load_initial_model
 
 SEQUENCES = "AutoModelForSequenceClassification"
