@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from equipoise.engines.architectures import find_class, read_config
 from equipoise.engines.widths import STRUCTURE_FILE
 from equipoise.errors import ModelError
 
@@ -27,9 +28,8 @@ def load_weights(folder: Path, model_class: str, labels: int | None) -> Any:
         ModelError: weights beside the head are missing, or do not fit the config.
     """
     import torch
-    import transformers
 
-    kind: Any = getattr(transformers, model_class)
+    kind = find_class(model_class)
     with _quiet_loading():
         model, report = kind.from_pretrained(
             folder,
@@ -54,15 +54,12 @@ def check_weights(folder: Path, model_class: str, labels: int | None) -> None:
     if labels is None and (folder / STRUCTURE_FILE).is_file():
         return  # The record of its widths is checked where it is loaded.
     import torch
-    import transformers
     from safetensors import SafetensorError, safe_open
 
     try:
-        config = transformers.AutoConfig.from_pretrained(
-            folder, local_files_only=True, **_head_options(labels)
-        )
-        with torch.device("meta"):
-            concrete: Any = type(getattr(transformers, model_class).from_config(config))
+        with _quiet_loading(), torch.device("meta"):
+            config = read_config(folder, **_head_options(labels))
+            concrete: Any = type(find_class(model_class).from_config(config))
     except ValueError as error:
         raise ModelError(
             f"transformers knows it as no {model_class}", where="model.teacher", value=str(folder)
@@ -127,11 +124,11 @@ def _starts_new(model: Any, name: str) -> bool:
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Without the progress and the report that transformers writes to standard error; errors stay."""
+    """Without the progress and the warnings that transformers writes to standard error; errors stay."""
     from transformers.utils import logging as bars
 
     shown = bars.is_progress_bar_enabled()
-    logger = logging.getLogger("transformers.modeling_utils")
+    logger = logging.getLogger("transformers")
     level = logger.level
     bars.disable_progress_bar()
     logger.setLevel(logging.ERROR)

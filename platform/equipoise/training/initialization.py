@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from equipoise.engines.architectures import find_class
 from equipoise.engines.narrowing import find_stack, load_narrowed, put_widths
 from equipoise.engines.widths import STRUCTURE_FILE
 from equipoise.errors import ModelError
@@ -32,11 +33,9 @@ def load_initial_model(
         ModelError: the folder's model has no such layers, or weights beside the head are missing or do not
             fit its config.
     """
-    import transformers
-
     model: Any
     if labels is None and (Path(folder) / STRUCTURE_FILE).is_file():
-        model = load_narrowed(Path(folder), getattr(transformers, model_class), torch.float32)
+        model = load_narrowed(Path(folder), find_class(model_class), torch.float32)
     else:
         model = load_weights(Path(folder), model_class, labels)
     if layers is not None:
