@@ -22,6 +22,7 @@ from equipoise import hardware, storage
 from equipoise.compression.export import export_model
 from equipoise.compression.latency_table import LatencyTable
 from equipoise.engines import Predictor, open_engine
+from equipoise.engines.architectures import find_class, read_config
 from equipoise.engines.narrowing import find_parts, keep_units, read_widths
 from equipoise.measurement.speed import pinned_to_one_core
 from equipoise.tasks import Arrays, Task
@@ -195,14 +196,13 @@ class Bench:
 
     def _build(self) -> Any:
         import torch
-        import transformers
 
-        config = transformers.AutoConfig.from_pretrained(self.base, local_files_only=True)
+        config = read_config(self.base)
         if self.task.labels:
             config.num_labels = len(self.task.labels)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return getattr(transformers, self.task.model_class).from_config(config).eval()
+            return find_class(self.task.model_class).from_config(config).eval()
 
 
 def _counts(whole: int, step: int) -> list[int]:

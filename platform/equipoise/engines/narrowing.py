@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from equipoise.engines.architectures import read_config
 from equipoise.engines.widths import STRUCTURE_FILE, Widths
 from equipoise.errors import ModelError
 
@@ -150,7 +151,6 @@ def load_narrowed(folder: Path, model_class: Any, dtype: torch.dtype) -> nn.Modu
     Raises:
         ModelError: the record cannot be read, or does not fit config and weights.
     """
-    import transformers
     from safetensors.torch import load_file
 
     file = folder / STRUCTURE_FILE
@@ -158,7 +158,7 @@ def load_narrowed(folder: Path, model_class: Any, dtype: torch.dtype) -> nn.Modu
         widths = Widths.model_validate_json(file.read_bytes())
     except (ValidationError, OSError) as error:
         raise ModelError("cannot be read as a record of widths", where=str(file)) from error
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     builder = getattr(model_class, "from_config", None)
     model: Any = builder(config) if builder is not None else model_class(config)
     parts = find_parts(model)

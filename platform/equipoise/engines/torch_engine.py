@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from equipoise.engines.architectures import find_class, read_config
 from equipoise.engines.narrowing import load_narrowed
 from equipoise.engines.widths import STRUCTURE_FILE
 from equipoise.tasks import Arrays
@@ -44,14 +45,10 @@ def open_model(folder: Path, precision: str, threads: int) -> TorchEngine:
 
     A narrowed model has a `structure.json` too.
     """
-    import transformers
-
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     [name] = config.architectures
     if (folder / STRUCTURE_FILE).is_file():
-        return TorchEngine(load_narrowed(folder, getattr(transformers, name), dtype), threads)
-    model = getattr(transformers, name).from_pretrained(
-        folder, dtype=dtype, local_files_only=True, use_safetensors=True
-    )
+        return TorchEngine(load_narrowed(folder, find_class(name), dtype), threads)
+    model = find_class(name).from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
     return TorchEngine(model, threads)

@@ -125,7 +125,9 @@ class _NodeClock:
 def _machines() -> dict[str, float]:
     """Cores by machine: those of a cluster that was joined, or this one alone."""
     ray = sys.modules.get("ray")
-    if ray is None or not os.environ.get("RAY_ADDRESS") or not ray.is_initialized():
+    # While another thread imports it, the module is there and its functions are not yet.
+    is_joined = getattr(ray, "is_initialized", None)
+    if ray is None or is_joined is None or not os.environ.get("RAY_ADDRESS") or not is_joined():
         return {"": float(len(hardware.usable_cores()))}
     alive = [node for node in ray.nodes() if node["Alive"]]
     return {f"-{node['NodeID'][:8]}": float(node["Resources"].get("CPU", 0.0)) for node in alive}

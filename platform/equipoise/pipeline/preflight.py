@@ -20,6 +20,7 @@ from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_
 from equipoise.training.feasibility import check_feasible
 from equipoise.training.gguf import describe_conversion
 from equipoise.training.guidance import check_guidance
+from equipoise.training.initial_weights import check_weights
 from equipoise.training.pretrained import resolve_pretrained
 
 
@@ -62,6 +63,7 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     machine = hardware.fingerprint(hardware.describe_hardware())
     earlier_recipes(config.search.warm_start, task=config.task, fingerprint=machine)
     data = prepare_data(config, task.layout)
+    check_weights(base, task.model_class, len(data.labels) or None)
     sentences = data.report.sentences()
     converted = describe_conversion(base)
     if converted:

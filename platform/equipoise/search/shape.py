@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise.compression.structure import read_layers
+from equipoise.engines.architectures import find_class, read_config
 from equipoise.engines.widths import Widths
 from equipoise.errors import ConfigError, ModelError
 
@@ -62,13 +63,12 @@ def read_shape(folder: Path, model_class: str, *, widths: bool) -> Shape:
     if not widths:
         return Shape(depth, required, folder=folder)
     import torch
-    import transformers
 
     from equipoise.engines.narrowing import find_parts, read_widths
 
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     with torch.device("meta"):
-        model = getattr(transformers, model_class).from_config(config)
+        model = find_class(model_class).from_config(config)
     try:
         return Shape(depth, required, read_widths(model), find_parts(model)[0].head_size, folder)
     except ModelError:

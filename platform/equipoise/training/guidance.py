@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.config.training import DistillationConfig
+from equipoise.engines.architectures import find_class, read_config
 from equipoise.errors import ConfigError
 
 Tensor = Any
@@ -82,11 +83,10 @@ def check_guidance(settings: DistillationConfig, folder: Path, model_class: str)
     if not settings.relation_weight:
         return
     import torch
-    import transformers
 
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     with torch.device("meta"):
-        model = getattr(transformers, model_class).from_config(config)
+        model = find_class(model_class).from_config(config)
     found = find_projections(model)
     if not found:
         raise ConfigError(

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from equipoise.engines.architectures import find_class
 from equipoise.engines.narrowing import find_stack, load_narrowed, put_widths
 from equipoise.engines.widths import STRUCTURE_FILE
 from equipoise.errors import ModelError
 from equipoise.training.batch_norm import widen_batch_norms
+from equipoise.training.initial_weights import load_weights
 from equipoise.training.residual_blocks import keep_blocks
 
 
@@ -28,23 +30,19 @@ def load_initial_model(
         layers: layers to keep, in this order; None keeps all.
 
     Raises:
-        ModelError: the folder's model has no such layers.
+        ModelError: the folder's model has no such layers, or weights beside the head are missing or do not
+            fit its config.
     """
-    import transformers
-
-    options: dict[str, Any] = {} if labels is None else {"num_labels": labels}
-    kind: Any = getattr(transformers, model_class)
-    model: nn.Module
+    model: Any
     if labels is None and (Path(folder) / STRUCTURE_FILE).is_file():
-        model = load_narrowed(Path(folder), kind, torch.float32)
+        model = load_narrowed(Path(folder), find_class(model_class), torch.float32)
     else:
-        model = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **options
-        )
+        model = load_weights(Path(folder), model_class, labels)
     if layers is not None:
         keep_blocks(model, layers) if hasattr(model.config, "depths") else keep_layers(model, layers)
     widen_batch_norms(model)
-    return model
+    loaded: nn.Module = model
+    return loaded
 
 
 def save_model(model: Any, folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.errors import EquipoiseError, TrainingDivergedError
+from equipoise.errors import EquipoiseError, ModelError, TrainingDivergedError
 from equipoise.observability import progress
 from equipoise.training.batches import batches_from, worker_share
 from equipoise.training.checkpoints import CheckpointStore, Timetable
@@ -68,10 +68,10 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     examples: Examples = ray.get(config["examples"])
     rank = ray.train.get_context().get_world_rank()
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
-    loop = Loop(job, examples, rank, ray.train.get_context().get_world_size())
     try:
+        loop = Loop(job, examples, rank, ray.train.get_context().get_world_size())
         loop.run()
-    except TrainingDivergedError as error:
+    except (ModelError, TrainingDivergedError) as error:
         return {"fault": error}
     except CheckpointFaultError as error:
         return {"fault": error.cause}

@@ -8,6 +8,7 @@ from pathlib import Path
 from equipoise.config.model import ModelConfig
 from equipoise.data import SAMPLE_SCHEME, sample_model
 from equipoise.errors import ModelError, ServiceError
+from equipoise.training.efficientnet import convert_efficientnet
 from equipoise.training.gguf import convert_gguf
 from equipoise.training.new_model import create_model
 
@@ -34,6 +35,8 @@ def resolve_pretrained(settings: ModelConfig, files: Sequence[str]) -> Path:
         folder = create_model(source.removeprefix(NEW_SCHEME), settings.architecture)
     elif source.startswith(SAMPLE_SCHEME):
         folder = sample_model(source.removeprefix(SAMPLE_SCHEME))
+        if folder.suffix == ".pth":
+            folder = convert_efficientnet(folder)
     elif source.startswith(HUB_SCHEME):
         folder = _download(source)
     else:

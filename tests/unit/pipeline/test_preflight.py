@@ -102,3 +102,16 @@ def test_a_batch_is_checked_by_name(run_config: Build, tiny_bert: Path, tmp_path
     config = run_config(model={"teacher": str(tiny_bert)}, training={"workers": 2, "batch_size": 15})
     with pytest.raises(ConfigError, match="such as 16"):
         check_run(config, RunFolder(tmp_path / "run"))
+
+
+def test_a_base_model_whose_weights_are_of_another_config_is_found_before_anything_starts(
+    run_config: Build, tiny_classifier: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_classifier, base)
+    settings = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(settings | {"vocab_size": 99}))
+    config = run_config(model={"teacher": str(base)}, search={"depths": [1]})
+    with pytest.raises(ModelError, match=r"word_embeddings\.weight is 30522 x 32 in .* and 99 x 32 by"):
+        check_run(config, RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
