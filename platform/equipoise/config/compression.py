@@ -115,6 +115,17 @@ class CompressionConfig(Section):
         256, ge=1, description="Training rows that Taylor scores of heads and neurons are read from."
     )
 
+    int8_max_drop: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="Of int8_guarded: loss of the task metric against the same model in fp32 from which on "
+        "layers are spared.",
+    )
+    int8_guard_s: float = Field(
+        120, gt=0, description="Of int8_guarded: seconds that finding the layers to spare may take."
+    )
+
     @model_validator(mode="after")
     def _orders(self) -> Self:
         for steps in self.recipes:

@@ -207,6 +207,8 @@ class Candidate(Record):
     hardware: dict[str, Any]
     seed: int
     revision: str
+    spared: tuple[str, ...] = ()
+    """Operations that stay in fp32 in a model of `int8_guarded`."""
     seconds: dict[str, float] = {}
     """Wall seconds by phase: train, export, quality, speed."""
     measured_at: str | None = None

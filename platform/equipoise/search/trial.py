@@ -102,6 +102,7 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
         hardware={**machine, "fingerprint": hardware.fingerprint(machine)},
         seed=context.config.seed,
         revision=context.revision,
+        spared=judged["spared"],
         seconds={"train": trained_s, **judged["seconds"]},
         measured_at=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="milliseconds"),
     )

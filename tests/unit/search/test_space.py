@@ -11,7 +11,8 @@ from optuna.distributions import CategoricalDistribution
 
 from equipoise.compression.export import SUPPORTED, SUPPORTED_CAUSAL
 from equipoise.config import RunConfig
-from equipoise.config.search import SearchConfig
+from equipoise.config.search import EngineName, Precision, SearchConfig
+from equipoise.data import Layout
 from equipoise.engines.widths import Widths
 from equipoise.errors import ConfigError
 from equipoise.search.shape import Shape
@@ -26,8 +27,8 @@ SEARCHES = st.builds(
     SearchConfig,
     depths=st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple),
     layers=unique(["first", "spread", "last"]),
-    engines=unique(["torch", "onnxruntime", "openvino"]),
-    precisions=unique(["fp32", "bf16", "int8", "int8_dynamic"]),
+    engines=unique(["torch", "onnxruntime", "openvino"]).map(lambda found: (*{*found, "onnxruntime"},)),
+    precisions=unique(["fp32", "int8", "int8_dynamic"]),
 )
 
 
@@ -64,7 +65,8 @@ def test_the_default_space_of_a_six_layer_teacher() -> None:
         (0, 5),
         (0,),
     }
-    assert set(space.runtimes.values()) == {(e, p) for e, found in SUPPORTED.items() for p in found}
+    every = {(e, p) for e, found in SUPPORTED.items() for p in found}
+    assert every - set(space.runtimes.values()) == {("openvino", "int8_guarded")}
     assert not space.teacher.distilled
     assert (space.teacher.engine, space.teacher.precision) == ("torch", "fp32")
 
@@ -103,6 +105,35 @@ def test_weights_alone_are_quantized_of_language_models_and_of_no_others() -> No
     assert {recipe.precision for recipe in causal.anchors() if recipe.engine == "openvino"} == {
         "int8_weights"
     }
+
+
+@pytest.mark.parametrize(
+    ("layout", "engines", "precision", "remedy"),
+    [
+        ("image", ("onnxruntime", "openvino"), "int4_weights", "use int8"),
+        ("text", ("torch", "openvino"), "int8_weights", "use int8"),
+        ("prompt", ("openvino",), "int8", "use int8_weights"),
+        ("prompt", ("torch",), "int4_weights", "use bf16, or add openvino to search.engines"),
+        ("words", ("onnxruntime",), "bf16", "use int8, or add torch or openvino to search.engines"),
+        ("text", ("onnxruntime",), "int8_guarded", "use int8, or add openvino to search.engines"),
+    ],
+)
+def test_a_precision_that_is_written_and_that_no_engine_has_is_refused_with_the_nearest(
+    layout: Layout, engines: tuple[EngineName, ...], precision: Precision, remedy: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"no engine of search\.engines runs .* in it") as caught:
+        Space(SearchConfig(engines=engines, precisions=("fp32", precision)), 6, layout=layout)
+    assert (caught.value.where, caught.value.value, caught.value.remedy) == (
+        "search.precisions",
+        precision,
+        remedy,
+    )
+
+
+def test_what_is_guarded_is_tried_where_it_is_named_and_is_no_anchor() -> None:
+    space = Space(SearchConfig(precisions=("int8", "int8_guarded")), 6)
+    assert ("openvino", "int8_guarded") in space.runtimes.values()
+    assert {recipe.precision for recipe in space.anchors()} == {"fp32", "int8"}
 
 
 SHAPE = Shape(6, widths=Widths(heads=(12,) * 6, ffn=(1536,) * 6))
@@ -201,7 +232,7 @@ def test_a_trimmed_teacher_needs_no_distillation(space_of: Callable[..., Space])
         (
             [{"quantize": {"engine": "torch", "precision": "int8"}}],
             "quantize.precision",
-            "torch does not run such a model",
+            "torch does not run a text classifier",
         ),
     ],
 )
