@@ -28,6 +28,9 @@ class Prune(Section):
     p99_ms: float | None = Field(
         None, gt=0, description="The same by the 99th percentile of latency at batch 1."
     )
+    sparsity: float = Field(
+        0.0, ge=0, lt=1, description="Share of each matrix's weights that are set to zero, by magnitude."
+    )
     importance: Importance = Field("taylor", description="By which scores heads and neurons are kept.")
     vocabulary: Vocabulary = Field("full", description="Keep the whole vocabulary, or what the task uses.")
 

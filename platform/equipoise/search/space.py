@@ -40,6 +40,7 @@ class Structure:
     importance: Importance = "taylor"
     vocabulary: Vocabulary = "full"
     target: str | None = None
+    sparsity: float = 0.0
 
     @property
     def name(self) -> str:
@@ -49,13 +50,20 @@ class Structure:
             parts += [f"{name} {'/'.join(map(str, counts))}"] if counts is not None else []
         parts += [self.importance] if self.importance != "taylor" else []
         parts += ["vocabulary"] if self.vocabulary != "full" else []
+        parts += [f"{self.sparsity:g} zeros"] if self.sparsity else []
         return " ".join([*parts, *([self.target] if self.target else [])])
 
     @classmethod
     def of(cls, recipe: Recipe) -> Structure:
         """A recipe's structure."""
         return cls(
-            recipe.layers, recipe.heads, recipe.ffn, recipe.importance, recipe.vocabulary, recipe.target
+            recipe.layers,
+            recipe.heads,
+            recipe.ffn,
+            recipe.importance,
+            recipe.vocabulary,
+            recipe.target,
+            recipe.sparsity,
         )
 
 
@@ -104,7 +112,7 @@ class Space:
         """The recipe of a point."""
         structure = self.structures[point["structure"]]
         engine, precision = self.runtimes[point["runtime"]]
-        narrowed = structure.heads is not None or structure.ffn is not None
+        narrowed = structure.heads is not None or structure.ffn is not None or structure.sparsity > 0
         return Recipe(
             depth=len(structure.layers),
             distilled=narrowed or structure.target is not None or len(structure.layers) < self.teacher_depth,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 
 from equipoise.compression.export import SUPPORTED, SUPPORTED_CAUSAL
+from equipoise.compression.structure import structure_key
 from equipoise.config import RunConfig
 from equipoise.config.search import EngineName, Precision, SearchConfig
 from equipoise.data import Layout
@@ -211,6 +212,19 @@ def test_a_written_recipe_is_measured_right_after_the_teacher_and_is_its_own_rec
     assert space_of({"recipes": [recipe.steps]}).anchors()[1] == recipe
 
 
+def test_zeros_are_a_structure_of_their_own_and_come_again_from_the_record(
+    space_of: Callable[..., Space],
+) -> None:
+    steps = ({"prune": {"sparsity": 0.8}}, "distil", "quantize")
+    space = space_of(written(*steps))
+    recipe = space.anchors()[1]
+    assert (recipe.sparsity, recipe.distilled, recipe.layers) == (0.8, True, (0, 1))
+    assert recipe.structure == "2 layers (0,1), 80% zeros"
+    assert space.recipe(space.point(recipe) or {}) == recipe
+    assert space_of({"recipes": [recipe.steps]}).anchors()[1] == recipe
+    assert "zeros-0.8" in structure_key(recipe) != structure_key(space.teacher)
+
+
 def test_a_trimmed_teacher_needs_no_distillation(space_of: Callable[..., Space]) -> None:
     recipe = space_of(written({"prune": {"vocabulary": "task"}}, "quantize")).anchors()[1]
     assert not recipe.distilled
@@ -228,6 +242,7 @@ def test_a_trimmed_teacher_needs_no_distillation(space_of: Callable[..., Space])
         ([{"prune": {"heads": [2]}}, "distil"], "prune.heads", "does not fit layers of 2, 2"),
         ([{"prune": {"ffn": [64, 65]}}, "distil"], "prune.ffn", "does not fit layers of 64, 64"),
         ([{"prune": {"ffn": 0.5}}, "quantize"], "recipes.0", "has to be distilled"),
+        ([{"prune": {"sparsity": 0.5}}], "recipes.0", "has to be distilled"),
         (["distil", "quantize"], "recipes.0", "nothing is pruned"),
         (
             [{"quantize": {"engine": "torch", "precision": "int8"}}],
