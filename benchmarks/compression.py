@@ -1,4 +1,4 @@
-"""What pruning to a speed target achieves, and what a trimmed vocabulary costs in longer texts."""
+"""Speed that pruning to a target achieves, what zeros gain, and what a trimmed vocabulary costs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ import numpy as np
 from benchmarks.record import Measured, measured_here_and_now, write_result
 from tokenizers import Tokenizer
 
+from equipoise.compression.export import export_model
 from equipoise.compression.importance import Scores, score
 from equipoise.compression.latency_measure import Bench, cached_table
 from equipoise.compression.latency_table import fit_structure
+from equipoise.compression.sparsity import sparsify
 from equipoise.compression.vocabulary import kept_ids, trim_tokenizer
 from equipoise.config import RunConfig, validate_config
 from equipoise.data import PreparedData, prepare_data
+from equipoise.engines import Predictor, open_engine
 from equipoise.search.measured import calibration_batches
 from equipoise.tasks import Task, find_task
 from equipoise.training.encoding import encode_examples
-from equipoise.training.initialization import load_initial_model
+from equipoise.training.initialization import load_initial_model, save_model
 from equipoise.training.pretrained import resolve_pretrained
 
 ENGINES = ("onnxruntime", "openvino")
+ZEROS = (0.8, 0.95)
 TARGETS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 _SCORED_ROWS = 128
 
@@ -102,9 +106,48 @@ def measure_vocabulary() -> list[Measured]:
     ]
 
 
+def measure_sparsity() -> list[Measured]:
+    """Time of models with zeros over that of the same without, at batch 1 and one thread, in turns."""
+    config, base, data, task = _reuters()
+    calibration = calibration_batches(task, data.train.inputs, config.seed)
+    inputs = data.validation.inputs[:100]
+    figures = []
+    for engine, precision in (
+        ("torch", "fp32"),
+        *((name, kind) for name in ENGINES for kind in ("fp32", "int8")),
+    ):
+        opened: dict[float, Predictor] = {}
+        with tempfile.TemporaryDirectory() as scratch:
+            for share in (0.0, *ZEROS):
+                source, target = Path(scratch) / f"model-{share}", Path(scratch) / f"exported-{share}"
+                source.mkdir()
+                target.mkdir()
+                model = load_initial_model(str(base), task.model_class, len(task.labels), None)
+                sparsify(model, share)
+                save_model(model, source)
+                export_model(
+                    source,
+                    target,
+                    engine=engine,
+                    precision=precision,
+                    task=task,
+                    calibration=calibration,
+                    onnx_cache=source / "onnx",
+                )
+                opened[share] = Predictor(task, open_engine(engine, target, precision, threads=1))
+            bench = Bench(base, Path(scratch), task, inputs, calibration, engine, precision)
+            for share in ZEROS:
+                ratio, _ = bench.compare(opened[share], opened[0.0])
+                name = f"{engine} {precision}, {share:.0%} zeros: time over that without"
+                print(f"{name}: {ratio:.3f}", flush=True)
+                figures.append(Measured(name, ratio, 1 - share, "lower"))
+    return figures
+
+
 PARTS: dict[str, Callable[[], list[Measured]]] = {
     "targets": measure_targets,
     "vocabulary": measure_vocabulary,
+    "sparsity": measure_sparsity,
 }
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from equipoise.runs import Candidate, RunFolder
 
 _WIDE = 124
@@ -48,7 +50,7 @@ def print_summary(run: RunFolder, as_json: bool) -> None:
     if not console.is_terminal:
         console = Console(width=_WIDE)
     console.print(_table(run, wide=console.width >= _WIDE))
-    for line in _sentences(summary):
+    for line in [*_spared(run.candidates()), *_sentences(summary)]:
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -94,6 +96,14 @@ def _cells(candidate: Candidate, chosen: bool, frontier: bool) -> dict[str, str]
         "MB": f"{candidate.bytes / 1e6:.1f}",
         "$/1k": f"{candidate.cost.serving_usd_per_1k:.6f}",
     }
+
+
+def _spared(candidates: Sequence[Candidate]) -> list[str]:
+    return [
+        f"{candidate.recipe_hash[:_HASH_DIGITS]} keeps in fp32: {', '.join(candidate.spared)}"
+        for candidate in candidates
+        if candidate.spared
+    ]
 
 
 def _sentences(summary: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from equipoise import storage
+from equipoise.compression.accuracy_guard import Guard, quantize_guarded
 from equipoise.compression.quantization import (
     compress_openvino,
     quantize_onnx,
@@ -24,7 +25,7 @@ ONNX_FILE = "model.onnx"
 SUPPORTED: dict[str, tuple[str, ...]] = {
     "torch": ("fp32", "bf16"),
     "onnxruntime": ("fp32", "int8", "int8_dynamic"),
-    "openvino": ("fp32", "bf16", "int8"),
+    "openvino": ("fp32", "bf16", "int8_guarded", "int8"),
 }
 """Precisions that each engine can be given."""
 
@@ -41,6 +42,18 @@ def supported(layout: Layout) -> dict[str, tuple[str, ...]]:
     return SUPPORTED_CAUSAL if layout == "prompt" else SUPPORTED
 
 
+def nearest_precision(wanted: str, able: Sequence[str]) -> str:
+    """Of those that there are, the one of the nearest number of bits, and of the nearest kind among them."""
+    bits = {"fp32": 32, "bf16": 16}
+
+    def distance(name: str) -> tuple[int, bool, bool]:
+        fewer = [bits.get(each, 4 if each.startswith("int4") else 8) for each in (wanted, name)]
+        # The number of bits; then weights alone for weights alone; then the plain kind.
+        return abs(fewer[0] - fewer[1]), ("weights" in wanted) != ("weights" in name), name != "int8"
+
+    return min(able, key=distance)
+
+
 def export_model(
     source: Path,
     target: Path,
@@ -50,7 +63,8 @@ def export_model(
     task: Task,
     calibration: Sequence[Arrays],
     onnx_cache: Path,
-) -> None:
+    guard: Guard | None = None,
+) -> tuple[str, ...]:
     """Write `target` for an engine and a precision.
 
     Args:
@@ -58,10 +72,14 @@ def export_model(
         target: an empty folder.
         calibration: encoded batches that int8 activation ranges are read from.
         onnx_cache: where the structure's fp32 ONNX graph is kept between precisions.
+        guard: what `int8_guarded` is held against; without one it is plain int8, which is as fast or faster.
+
+    Returns:
+        Operations that int8 spares.
     """
     if engine == "torch":
         _export_torch(source, target, precision)
-        return
+        return ()
     graph = onnx_cache / ONNX_FILE
     if not graph.is_file():
         _export_onnx(source, onnx_cache, task)
@@ -72,15 +90,20 @@ def export_model(
             quantize_onnx_dynamic(graph, target / ONNX_FILE)
         else:
             shutil.copyfile(graph, target / ONNX_FILE)
-        return
+        return ()
     import openvino
 
     model = openvino.convert_model(graph)
-    if precision == "int8":
+    spared: tuple[str, ...] = ()
+    if precision == "int8_guarded" and guard is not None:
+        guarded = quantize_guarded(model, calibration, guard, transformer=_is_transformer(source))
+        model, spared = guarded.model, guarded.spared
+    elif precision in ("int8", "int8_guarded"):
         model = quantize_openvino(model, calibration, transformer=_is_transformer(source))
     elif precision in ("int8_weights", "int4_weights"):
         model = compress_openvino(model, precision)
     openvino.save_model(model, target / "model.xml", compress_to_fp16=precision == "bf16")
+    return spared
 
 
 def _is_transformer(source: Path) -> bool:

@@ -89,4 +89,6 @@ def structure_key(recipe: Recipe) -> str:
         parts.append(recipe.importance)
     if recipe.vocabulary != "full":
         parts.append("vocabulary")
+    if recipe.sparsity:
+        parts.append(f"zeros-{recipe.sparsity:g}")
     return "-".join(parts)

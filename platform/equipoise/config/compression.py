@@ -28,6 +28,9 @@ class Prune(Section):
     p99_ms: float | None = Field(
         None, gt=0, description="The same by the 99th percentile of latency at batch 1."
     )
+    sparsity: float = Field(
+        0.0, ge=0, lt=1, description="Share of each matrix's weights that are set to zero, by magnitude."
+    )
     importance: Importance = Field("taylor", description="By which scores heads and neurons are kept.")
     vocabulary: Vocabulary = Field("full", description="Keep the whole vocabulary, or what the task uses.")
 
@@ -113,6 +116,17 @@ class CompressionConfig(Section):
     )
     importance_rows: int = Field(
         256, ge=1, description="Training rows that Taylor scores of heads and neurons are read from."
+    )
+
+    int8_max_drop: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="Of int8_guarded: loss of the task metric against the same model in fp32 from which on "
+        "layers are spared.",
+    )
+    int8_guard_s: float = Field(
+        120, gt=0, description="Of int8_guarded: seconds that finding the layers to spare may take."
     )
 
     @model_validator(mode="after")

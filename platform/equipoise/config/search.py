@@ -9,7 +9,7 @@ from pydantic import Field
 from equipoise.config.section import Section
 
 LayerChoice = Literal["first", "spread", "last"]
-Precision = Literal["fp32", "bf16", "int8", "int8_dynamic", "int8_weights", "int4_weights"]
+Precision = Literal["fp32", "bf16", "int8", "int8_guarded", "int8_dynamic", "int8_weights", "int4_weights"]
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 Objective = Literal["metric", "robustness", "calibration", "latency_p99_ms", "serving_usd_per_1k", "bytes"]
 Importance = Literal["taylor", "magnitude"]
@@ -18,7 +18,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class SearchConfig(Section):
-    """The space and the sampler; every combination that an engine cannot do is left out."""
+    """The space and the sampler; a precision is tried on the engines that have it."""
 
     trials: int = Field(16, ge=1, description="Candidates to measure, those of an earlier try included.")
     time_limit_s: float | None = Field(
@@ -63,10 +63,11 @@ class SearchConfig(Section):
     engines: tuple[EngineName, ...] = Field(
         ("torch", "onnxruntime", "openvino"), min_length=1, description="Engines to try."
     )
-    precisions: tuple[Precision, ...] = Field(
-        ("fp32", "bf16", "int8", "int8_dynamic", "int8_weights", "int4_weights"),
+    precisions: tuple[Precision, ...] | None = Field(
+        None,
         min_length=1,
-        description="Precisions to try; those that quantize the weights alone are for language models.",
+        description="Precisions to try; null is every one that the engines have for the family, without "
+        "int8_guarded.",
     )
 
 

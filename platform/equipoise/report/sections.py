@@ -135,6 +135,19 @@ def rejected(standing: Standing) -> str:
     return _section("Rejected", table(("recipe", "reason"), rows, caption, numbers=False))
 
 
+def spared(standing: Standing) -> str:
+    """What stays in fp32 in the models of int8_guarded; nothing where there is no such model."""
+    rows = [
+        (candidate.recipe.label, ", ".join(candidate.spared) or "none: int8 lost no more than allowed")
+        for candidate in standing.candidates
+        if candidate.recipe.precision == "int8_guarded"
+    ]
+    if not rows:
+        return ""
+    caption = "Operations that were taken out of int8 because the metric fell too far with them in it."
+    return _section("Spared from int8", table(("recipe", "in fp32"), rows, caption, numbers=False))
+
+
 def hardware(standing: Standing) -> str:
     """The machines that the candidates were measured on; a warning where they differ."""
     machines = {str(c.hardware.get("fingerprint", "unknown")): c.hardware for c in standing.candidates}

@@ -134,6 +134,8 @@ class Recipe(Record):
     """By which scores heads and neurons are kept."""
     vocabulary: Vocabulary = "full"
     """`task`: only the pieces that the training rows use, and those that any word can be made of."""
+    sparsity: float = 0.0
+    """Share of the weights of each matrix that are zero."""
     target: str | None = None
     """What the widths were chosen for, such as `speedup 3`; None where they were given."""
 
@@ -159,6 +161,8 @@ class Recipe(Record):
             prune["importance"] = self.importance
         if self.vocabulary != "full":
             prune["vocabulary"] = self.vocabulary
+        if self.sparsity:
+            prune["sparsity"] = self.sparsity
         quantize = {"engine": self.engine, "precision": self.precision}
         steps: list[dict[str, dict[str, Any]]] = [{"prune": prune}]
         if self.distilled:
@@ -176,6 +180,7 @@ class Recipe(Record):
         parts += [f"FFN {_short(self.ffn)}"] if self.ffn is not None else []
         parts += ["by magnitude"] if self.narrowed and self.importance == "magnitude" else []
         parts += ["task vocabulary"] if self.vocabulary == "task" else []
+        parts += [f"{self.sparsity:.0%} zeros"] if self.sparsity else []
         return ", ".join(parts)
 
     @property
@@ -207,6 +212,8 @@ class Candidate(Record):
     hardware: dict[str, Any]
     seed: int
     revision: str
+    spared: tuple[str, ...] = ()
+    """Operations that stay in fp32 in a model of `int8_guarded`."""
     seconds: dict[str, float] = {}
     """Wall seconds by phase: train, export, quality, speed."""
     measured_at: str | None = None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from equipoise import hardware, storage
+from equipoise.compression.accuracy_guard import Guard
 from equipoise.compression.export import export_model
 from equipoise.engines import Predictor, open_engine
 from equipoise.measurement.agreement import measure_agreement
@@ -26,6 +27,7 @@ from equipoise.training.teacher_outputs import put_answers, read_answers
 _CALIBRATION_BATCHES = 12
 _CALIBRATION_ROWS = 16
 _AGREEMENT_BATCH = 16
+_GUARD_ROWS = 1000
 
 
 def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: str) -> dict[str, Any]:
@@ -36,7 +38,8 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
         target: where the candidate's model folder goes.
 
     Returns:
-        `quality`, `agreement` (records), `answers` on validation, `bytes`, `seconds` by phase.
+        `quality`, `agreement` (records), `answers` on validation, `bytes`, `spared` operations, `seconds`
+        by phase.
     """
     config, data = context.config, context.data
     settings = config.measurement
@@ -44,8 +47,10 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
     started = time.perf_counter()
     task = context.load_task(vocabulary=recipe.vocabulary)
 
+    spared: list[str] = []
+
     def fill(folder: Path) -> None:
-        export_model(
+        spared[:] = export_model(
             Path(source),
             folder,
             engine=recipe.engine,
@@ -53,6 +58,7 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
             task=task,
             calibration=calibration_batches(task, data.train.inputs, config.seed),
             onnx_cache=Path(source) / "onnx",
+            guard=_guard(context, task),
         )
 
     progress.tell(f"exporting {recipe.label}", 0, 1, force=True)
@@ -87,8 +93,18 @@ def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: 
         "agreement": agreement,
         "answers": answers,
         "bytes": storage.folder_bytes(Path(target)),
+        "spared": tuple(spared),
         "seconds": {"export": exported - started, "quality": time.perf_counter() - exported},
     }
+
+
+def _guard(context: TrialContext, task: Task) -> Guard:
+    """Seeded validation rows that int8 is held against."""
+    rows = context.data.validation
+    drawn = np.random.default_rng([context.config.seed, 11]).permutation(len(rows))[:_GUARD_ROWS]
+    taken = rows.select(np.sort(drawn))
+    settings = context.config.compression
+    return Guard(task, taken.inputs, taken.labels, settings.int8_max_drop, settings.int8_guard_s)
 
 
 def time_candidate(context: TrialContext, recipe: Recipe, model: str) -> Speed:

@@ -52,9 +52,9 @@ def export_untrained(context: TrialContext, recipe: Recipe, target: str) -> None
     with tempfile.TemporaryDirectory(dir=Path(target).parent, prefix=".tmp-untrained-") as scratch:
         source = Path(scratch) / "untrained"
         build_start(context, recipe, str(source))
-        storage.write_folder(
-            Path(target),
-            lambda folder: export_model(
+
+        def fill(folder: Path) -> None:
+            export_model(
                 source,
                 folder,
                 engine=recipe.engine,
@@ -62,8 +62,9 @@ def export_untrained(context: TrialContext, recipe: Recipe, target: str) -> None
                 task=task,
                 calibration=calibration_batches(task, context.data.train.inputs, context.config.seed),
                 onnx_cache=source / "onnx",
-            ),
-        )
+            )
+
+        storage.write_folder(Path(target), fill)
 
 
 def _time_untrained(context: TrialContext, reference: Any, recipe: Recipe) -> Speed:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from equipoise.compression.export import supported
+from equipoise.compression.export import nearest_precision, supported
 from equipoise.compression.latency_table import Fitted
 from equipoise.compression.structure import student_layers
 from equipoise.config import RunConfig
@@ -22,6 +22,13 @@ from equipoise.search.written import written_recipe
 
 Point = dict[str, Any]
 
+_KINDS: dict[Layout, str] = {
+    "text": "a text classifier",
+    "words": "a tagger",
+    "image": "an image classifier",
+    "prompt": "a language model",
+}
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -33,6 +40,7 @@ class Structure:
     importance: Importance = "taylor"
     vocabulary: Vocabulary = "full"
     target: str | None = None
+    sparsity: float = 0.0
 
     @property
     def name(self) -> str:
@@ -42,13 +50,20 @@ class Structure:
             parts += [f"{name} {'/'.join(map(str, counts))}"] if counts is not None else []
         parts += [self.importance] if self.importance != "taylor" else []
         parts += ["vocabulary"] if self.vocabulary != "full" else []
+        parts += [f"{self.sparsity:g} zeros"] if self.sparsity else []
         return " ".join([*parts, *([self.target] if self.target else [])])
 
     @classmethod
     def of(cls, recipe: Recipe) -> Structure:
         """A recipe's structure."""
         return cls(
-            recipe.layers, recipe.heads, recipe.ffn, recipe.importance, recipe.vocabulary, recipe.target
+            recipe.layers,
+            recipe.heads,
+            recipe.ffn,
+            recipe.importance,
+            recipe.vocabulary,
+            recipe.target,
+            recipe.sparsity,
         )
 
 
@@ -97,7 +112,7 @@ class Space:
         """The recipe of a point."""
         structure = self.structures[point["structure"]]
         engine, precision = self.runtimes[point["runtime"]]
-        narrowed = structure.heads is not None or structure.ffn is not None
+        narrowed = structure.heads is not None or structure.ffn is not None or structure.sparsity > 0
         return Recipe(
             depth=len(structure.layers),
             distilled=narrowed or structure.target is not None or len(structure.layers) < self.teacher_depth,
@@ -210,25 +225,47 @@ def _structures(search: SearchConfig, shape: Shape) -> list[Structure]:
 
 
 def _runtimes(search: SearchConfig, layout: Layout) -> dict[str, tuple[str, str]]:
-    found = {"torch-fp32": ("torch", "fp32")}
-    for engine in ("torch", "onnxruntime", "openvino"):
-        if engine not in search.engines:
-            continue
+    able: dict[str, Sequence[str]] = {
+        engine: found for engine, found in supported(layout).items() if engine in search.engines
+    }
+    for engine in able:
         _check_installed(engine, "search.engines")
-        for precision in supported(layout)[engine]:
-            if precision in search.precisions:
+    for named in search.precisions or ():
+        if not any(named in found for found in able.values()):
+            raise _no_engine(named, able, layout)
+    found = {"torch-fp32": ("torch", "fp32")}
+    for engine, precisions in able.items():
+        for precision in precisions:
+            # What is guarded costs minutes to find, and is int8 itself wherever that is good enough.
+            wanted = (
+                precision != "int8_guarded" if search.precisions is None else precision in search.precisions
+            )
+            if wanted:
                 found[_runtime_name(engine, precision)] = (engine, precision)
     return found
+
+
+def _no_engine(precision: str, able: Mapping[str, Sequence[str]], layout: Layout) -> ConfigError:
+    """The fault of a precision that none of the search's engines has."""
+    others = [engine for engine, found in supported(layout).items() if precision in found]
+    there = dict.fromkeys(name for found in able.values() for name in found)
+    near = f"use {nearest_precision(precision, list(there))}"
+    return ConfigError(
+        f"no engine of search.engines runs {_KINDS[layout]} in it",
+        where="search.precisions",
+        value=precision,
+        remedy=f"{near}, or add {' or '.join(others)} to search.engines" if others else near,
+    )
 
 
 def _check_runtime(recipe: Recipe, layout: Layout, where: str) -> None:
     able = supported(layout)[recipe.engine]
     if recipe.precision not in able:
         raise ConfigError(
-            f"{recipe.engine} does not run such a model in it",
+            f"{recipe.engine} does not run {_KINDS[layout]} in it",
             where=f"{where}.precision",
             value=recipe.precision,
-            remedy=f"use {', '.join(able)}",
+            remedy=f"use {nearest_precision(recipe.precision, able)}; {recipe.engine} has {', '.join(able)}",
         )
     _check_installed(recipe.engine, f"{where}.engine")
 

@@ -42,6 +42,7 @@ def starting_folder(context: TrialContext, recipe: Recipe, ledger: LedgerWriter)
 def build_start(context: TrialContext, recipe: Recipe, target: str) -> None:
     """Write the teacher's kept layers, heads, neurons and pieces as a model folder."""
     from equipoise.compression.importance import most_important
+    from equipoise.compression.sparsity import sparsify
     from equipoise.compression.vocabulary import trim_embeddings
     from equipoise.engines.narrowing import find_parts, keep_units
     from equipoise.training.initialization import load_initial_model, save_model
@@ -60,6 +61,8 @@ def build_start(context: TrialContext, recipe: Recipe, target: str) -> None:
             )
     if recipe.vocabulary == "task":
         trim_embeddings(model, read_kept(context))
+    if recipe.sparsity:
+        sparsify(model, recipe.sparsity)
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     storage.write_folder(Path(target), lambda folder: save_model(model, folder))
 

@@ -103,6 +103,7 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
         hardware={**machine, "fingerprint": hardware.fingerprint(machine)},
         seed=context.config.seed,
         revision=context.revision,
+        spared=judged["spared"],
         seconds={"train": trained_s, **judged["seconds"]},
         measured_at=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="milliseconds"),
     )
@@ -129,7 +130,7 @@ def train_structure(context: TrialContext, recipe: Recipe, ledger: LedgerWriter)
             starting_folder(context, recipe, ledger).rename(folder)
         return folder, 0.0
     if not run.has("students", key, "trained.json"):
-        pruned = recipe.narrowed or recipe.vocabulary == "task"
+        pruned = recipe.narrowed or recipe.vocabulary == "task" or recipe.sparsity > 0
         start_folder = starting_folder(context, recipe, ledger) if pruned else None
         kept = read_kept(context) if recipe.vocabulary == "task" else None
         task = context.load_task(vocabulary=recipe.vocabulary)
@@ -165,6 +166,7 @@ def train_structure(context: TrialContext, recipe: Recipe, ledger: LedgerWriter)
                 context.root / ".scratch",
                 start=start_folder,
                 teacher_ids=kept,
+                sparse=recipe.sparsity > 0,
             )
             block.worker_cpu_s = figures["worker_cpu_s"]
         trained = {**figures, "seconds": time.perf_counter() - start, "workers": workers}

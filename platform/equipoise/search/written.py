@@ -43,6 +43,7 @@ def written_recipe(steps: tuple[Step, ...], place: int, shape: Shape, fitted: Fi
     if fitted is not None:
         return _target_recipe(prune, run, fitted)
     changed = prune.timed or layers != every or heads is not None or ffn is not None
+    changed = changed or prune.sparsity > 0
     if changed is not distilled:
         raise ConfigError(
             "a pruned student has to be distilled"
@@ -62,6 +63,7 @@ def written_recipe(steps: tuple[Step, ...], place: int, shape: Shape, fitted: Fi
         ffn=ffn,
         importance=prune.importance if heads is not None or ffn is not None else "taylor",
         vocabulary=prune.vocabulary,
+        sparsity=prune.sparsity,
         target=_target(prune),
     )
 
@@ -78,6 +80,7 @@ def _target_recipe(prune: Prune, run: Quantize, fitted: Fitted) -> Recipe:
         ffn=fitted.ffn,
         importance=prune.importance,
         vocabulary=prune.vocabulary,
+        sparsity=prune.sparsity,
         target=_target(prune),
     )
 

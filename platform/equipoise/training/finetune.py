@@ -55,12 +55,14 @@ def distill_student(
     *,
     start: Path | None = None,
     teacher_ids: Sequence[int] | None = None,
+    sparse: bool = False,
 ) -> dict[str, Any]:
     """Start from the teacher's layers and learn from its cached logits and the labels.
 
     Args:
         start: folder of those layers where they were narrowed; the teacher's own otherwise.
         teacher_ids: the teacher's id of each piece of the student's vocabulary, where that is another.
+        sparse: weights of the start that are zero stay so.
     """
     settings = config.distillation
     title = f"distilling {len(layers)} layers ({','.join(map(str, layers))})"
@@ -70,7 +72,7 @@ def distill_student(
     guidance = plan_guidance(settings, teacher, depth, own)
     if guidance is not None and teacher_ids is not None:
         guidance = replace(guidance, teacher_ids=tuple(teacher_ids))
-    job = replace(job, guidance=guidance)
+    job = replace(job, guidance=guidance, sparse=sparse)
     return fit(job, examples, target, training=config.training, scratch=scratch)
 
 

@@ -35,6 +35,7 @@ class TrainingJob:
     guidance: Guidance | None = None
     lora: dict[str, Any] | None = None
     gradient_checkpointing: bool = False
+    sparse: bool = False
     on_gpus: bool = False
     checkpoint_every_steps: int | None = None
     checkpoint_every_s: float | None = None

@@ -15,7 +15,7 @@ from equipoise.tasks.text_classification import TextClassification
 
 PAIRS = [(engine, precision) for engine, precisions in SUPPORTED.items() for precision in precisions]
 LARGEST_DIFFERENCE = {"fp32": 1e-3, "bf16": 0.3}
-SHARE_OF_LABELS = {"fp32": 1.0, "bf16": 0.95, "int8": 0.9, "int8_dynamic": 0.85}
+SHARE_OF_LABELS = {"fp32": 1.0, "bf16": 0.95, "int8": 0.9, "int8_guarded": 0.9, "int8_dynamic": 0.85}
 
 
 @pytest.fixture(scope="module")

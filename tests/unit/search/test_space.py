@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 
 from equipoise.compression.export import SUPPORTED, SUPPORTED_CAUSAL
+from equipoise.compression.structure import structure_key
 from equipoise.config import RunConfig
-from equipoise.config.search import SearchConfig
+from equipoise.config.search import EngineName, Precision, SearchConfig
+from equipoise.data import Layout
 from equipoise.engines.widths import Widths
 from equipoise.errors import ConfigError
 from equipoise.search.shape import Shape
@@ -26,8 +28,8 @@ SEARCHES = st.builds(
     SearchConfig,
     depths=st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple),
     layers=unique(["first", "spread", "last"]),
-    engines=unique(["torch", "onnxruntime", "openvino"]),
-    precisions=unique(["fp32", "bf16", "int8", "int8_dynamic"]),
+    engines=unique(["torch", "onnxruntime", "openvino"]).map(lambda found: (*{*found, "onnxruntime"},)),
+    precisions=unique(["fp32", "int8", "int8_dynamic"]),
 )
 
 
@@ -64,7 +66,8 @@ def test_the_default_space_of_a_six_layer_teacher() -> None:
         (0, 5),
         (0,),
     }
-    assert set(space.runtimes.values()) == {(e, p) for e, found in SUPPORTED.items() for p in found}
+    every = {(e, p) for e, found in SUPPORTED.items() for p in found}
+    assert every - set(space.runtimes.values()) == {("openvino", "int8_guarded")}
     assert not space.teacher.distilled
     assert (space.teacher.engine, space.teacher.precision) == ("torch", "fp32")
 
@@ -103,6 +106,35 @@ def test_weights_alone_are_quantized_of_language_models_and_of_no_others() -> No
     assert {recipe.precision for recipe in causal.anchors() if recipe.engine == "openvino"} == {
         "int8_weights"
     }
+
+
+@pytest.mark.parametrize(
+    ("layout", "engines", "precision", "remedy"),
+    [
+        ("image", ("onnxruntime", "openvino"), "int4_weights", "use int8"),
+        ("text", ("torch", "openvino"), "int8_weights", "use int8"),
+        ("prompt", ("openvino",), "int8", "use int8_weights"),
+        ("prompt", ("torch",), "int4_weights", "use bf16, or add openvino to search.engines"),
+        ("words", ("onnxruntime",), "bf16", "use int8, or add torch or openvino to search.engines"),
+        ("text", ("onnxruntime",), "int8_guarded", "use int8, or add openvino to search.engines"),
+    ],
+)
+def test_a_precision_that_is_written_and_that_no_engine_has_is_refused_with_the_nearest(
+    layout: Layout, engines: tuple[EngineName, ...], precision: Precision, remedy: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"no engine of search\.engines runs .* in it") as caught:
+        Space(SearchConfig(engines=engines, precisions=("fp32", precision)), 6, layout=layout)
+    assert (caught.value.where, caught.value.value, caught.value.remedy) == (
+        "search.precisions",
+        precision,
+        remedy,
+    )
+
+
+def test_what_is_guarded_is_tried_where_it_is_named_and_is_no_anchor() -> None:
+    space = Space(SearchConfig(precisions=("int8", "int8_guarded")), 6)
+    assert ("openvino", "int8_guarded") in space.runtimes.values()
+    assert {recipe.precision for recipe in space.anchors()} == {"fp32", "int8"}
 
 
 SHAPE = Shape(6, widths=Widths(heads=(12,) * 6, ffn=(1536,) * 6))
@@ -180,6 +212,19 @@ def test_a_written_recipe_is_measured_right_after_the_teacher_and_is_its_own_rec
     assert space_of({"recipes": [recipe.steps]}).anchors()[1] == recipe
 
 
+def test_zeros_are_a_structure_of_their_own_and_come_again_from_the_record(
+    space_of: Callable[..., Space],
+) -> None:
+    steps = ({"prune": {"sparsity": 0.8}}, "distil", "quantize")
+    space = space_of(written(*steps))
+    recipe = space.anchors()[1]
+    assert (recipe.sparsity, recipe.distilled, recipe.layers) == (0.8, True, (0, 1))
+    assert recipe.structure == "2 layers (0,1), 80% zeros"
+    assert space.recipe(space.point(recipe) or {}) == recipe
+    assert space_of({"recipes": [recipe.steps]}).anchors()[1] == recipe
+    assert "zeros-0.8" in structure_key(recipe) != structure_key(space.teacher)
+
+
 def test_a_trimmed_teacher_needs_no_distillation(space_of: Callable[..., Space]) -> None:
     recipe = space_of(written({"prune": {"vocabulary": "task"}}, "quantize")).anchors()[1]
     assert not recipe.distilled
@@ -197,11 +242,12 @@ def test_a_trimmed_teacher_needs_no_distillation(space_of: Callable[..., Space])
         ([{"prune": {"heads": [2]}}, "distil"], "prune.heads", "does not fit layers of 2, 2"),
         ([{"prune": {"ffn": [64, 65]}}, "distil"], "prune.ffn", "does not fit layers of 64, 64"),
         ([{"prune": {"ffn": 0.5}}, "quantize"], "recipes.0", "has to be distilled"),
+        ([{"prune": {"sparsity": 0.5}}], "recipes.0", "has to be distilled"),
         (["distil", "quantize"], "recipes.0", "nothing is pruned"),
         (
             [{"quantize": {"engine": "torch", "precision": "int8"}}],
             "quantize.precision",
-            "torch does not run such a model",
+            "torch does not run a text classifier",
         ),
     ],
 )
