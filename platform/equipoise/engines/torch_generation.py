@@ -58,6 +58,14 @@ class TorchGenerationEngine:
         """Texts that nothing was read of yet."""
         return self._batch.waiting
 
+    def stop_ids(self, end_id: int | None) -> tuple[int, ...]:
+        """Tokens that end a text: this one, and those that the model's own configs name."""
+        found = {end_id}
+        for config in (self.model.config, getattr(self.model, "generation_config", None)):
+            held = getattr(config, "eos_token_id", None)
+            found.update(held if isinstance(held, list) else [held])
+        return tuple(sorted(token for token in found if token is not None))
+
     async def generate(self, ids: Sequence[int], params: GenerationParams) -> AsyncGenerator[Token, None]:
         """Tokens after `ids`, each as soon as its step is done; closing the iterator frees its slot.
 
