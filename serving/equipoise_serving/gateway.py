@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeVar
 
 from equipoise import __version__
 from equipoise_serving.access_log import AccessLog
@@ -35,11 +37,14 @@ from equipoise_serving.inference_protocol import (
 from equipoise_serving.openapi import openapi_document
 from equipoise_serving.page import page_reply
 from equipoise_serving.plain import parse_predict, render_predict
+from equipoise_serving.text_writer import TextWriter, error_body
 
 Predict = Callable[[list[str]], Awaitable[Answered]]
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 """Answered without an API key, as is the model's own readiness: probes, the document and the page."""
 _PLAIN_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+_EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+_Found = TypeVar("_Found")
 _log = logging.getLogger("ray.serve")
 
 
@@ -56,24 +61,26 @@ class Gateway:
 
     Args:
         card: the model and the limits.
-        predict: one answer a text, in order; may raise RequestError.
+        predict: one answer a text, in order; may raise RequestError. None where texts are written.
         count_request: called with the HTTP status of each inference request.
         timeout_s: longest time from the first byte of a request to its answer.
         keys: who may ask; None takes everyone.
         access_log: where each request leaves a line; None keeps none.
         read_metrics: the page that `/metrics` answers with.
+        writer: of a language model: answers OpenAI's protocol in place of predictions.
     """
 
     def __init__(
         self,
         card: ModelCard,
-        predict: Predict,
+        predict: Predict | None,
         count_request: Callable[[int], None],
         *,
         timeout_s: float,
         keys: ApiKeys | None = None,
         access_log: AccessLog | None = None,
         read_metrics: Callable[[], Awaitable[str]] | None = None,
+        writer: TextWriter | None = None,
     ) -> None:
         self.card = card
         self._predict = predict
@@ -95,10 +102,18 @@ class Gateway:
             f"/v2/models/{name}": json_reply(model_metadata(name, card.engine)),
             f"/v2/models/{name}/ready": ready,
         }
-        self._inference: dict[str, Callable[[bytes, _Exchange], Awaitable[Reply]]] = {
-            "/v1/predict": self._plain,
-            f"/v2/models/{name}/infer": self._infer,
-        }
+        self._writer = writer
+        self._inference: dict[str, Callable[[bytes, _Exchange], Awaitable[Reply]]] = {}
+        self._writing: dict[str, bool] = {}
+        """Whether a path that writes takes a chat."""
+        if writer is None:
+            self._inference = {"/v1/predict": self._plain, f"/v2/models/{name}/infer": self._infer}
+        else:
+            self._fixed |= {
+                "/v1/models": json_reply(writer.models()),
+                f"/v1/models/{name}": json_reply(writer.model()),
+            }
+            self._writing = {"/v1/completions": False, "/v1/chat/completions": True}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection scope."""
@@ -115,10 +130,20 @@ class Gateway:
         method: str = scope["method"]
         exchange = _Exchange()
         handler = self._inference.get(path)
+        stream: AsyncGenerator[bytes, None] | None = None
         try:
             if self._keys is not None and path not in self._open_paths:
                 exchange.key = self._admit(self._keys, scope)
-            if handler is None:
+            if path in self._writing:
+                if method != "POST":
+                    raise _wrong_method(method, "POST")
+                async with asyncio.timeout(self._timeout_s):
+                    found = await self._write(scope, receive, self._writing[path], exchange)
+                if isinstance(found, Reply):
+                    reply = found
+                else:
+                    stream, reply = found, Reply(200, b"")
+            elif handler is None:
                 reply = await self._look_up(path, method)
             else:
                 # One clock for the body and the answer: a client that sends slowly has no more time.
@@ -128,9 +153,9 @@ class Gateway:
                     body = await read_json_body(scope, receive, self.card.max_body_bytes)
                     reply = await handler(body, exchange)
         except RequestError as error:
-            reply = error_reply(error)
+            reply = self._error(error)
         except TimeoutError:
-            reply = error_reply(
+            reply = self._error(
                 RequestError(
                     408,
                     "request_timeout",
@@ -143,8 +168,10 @@ class Gateway:
         except Exception:  # noqa: BLE001 - the last resort
             # Whatever it was, a client sees one line and the log has the rest.
             _log.exception("a request failed")
-            reply = error_reply(RequestError(500, "internal_error", "the request failed"))
-        if handler is not None:
+            reply = self._error(RequestError(500, "internal_error", "the request failed"))
+        if stream is not None:
+            await self._send_stream(stream, receive, send)
+        if handler is not None or path in self._writing:
             self._count_request(reply.status)
         if self._access_log is not None:
             self._access_log.write(
@@ -156,7 +183,45 @@ class Gateway:
                 elapsed_s=time.perf_counter() - start,
                 key=exchange.key,
             )
-        await send_reply(send, reply, head=method == "HEAD")
+        if stream is None:
+            await send_reply(send, reply, head=method == "HEAD")
+
+    def _error(self, error: RequestError) -> Reply:
+        """The response to a request that failed, in the shape of the endpoint's protocol."""
+        if self._writer is None:
+            return error_reply(error)
+        return json_reply(error_body(error), error.status, error.headers)
+
+    async def _write(
+        self, scope: Scope, receive: Receive, chat: bool, exchange: _Exchange
+    ) -> Reply | AsyncGenerator[bytes, None]:
+        assert self._writer is not None  # noqa: S101 - there is no such path without one
+        body = await read_json_body(scope, receive, self.card.max_body_bytes)
+        found, exchange.rows = await _while_there(receive, self._writer.answer(body, chat=chat))
+        return found
+
+    async def _send_stream(self, parts: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> None:
+        """Send what is written as it comes; a client that leaves, or reads nothing for long, ends it."""
+
+        async def pass_on() -> None:
+            async with aclosing(parts):
+                await send({"type": "http.response.start", "status": 200, "headers": _EVENTS})
+                while True:
+                    async with asyncio.timeout(self._timeout_s):
+                        part = await anext(parts, None)
+                        if part is None:
+                            break
+                        await send({"type": "http.response.body", "body": part, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+
+        try:
+            await _while_there(receive, pass_on())
+        except ClientGoneError:
+            return
+        except TimeoutError:
+            late = RequestError(408, "request_timeout", f"no token within {self._timeout_s:g} seconds")
+            event = b"data: " + self._error(late).body + b"\n\n"
+            await send({"type": "http.response.body", "body": event})
 
     def _admit(self, keys: ApiKeys, scope: Scope) -> str:
         """The id of the request's key."""
@@ -184,12 +249,14 @@ class Gateway:
         return Reply(200, (await self._read_metrics()).encode(), (), _PLAIN_TEXT)
 
     async def _plain(self, body: bytes, exchange: _Exchange) -> Reply:
+        assert self._predict is not None  # noqa: S101 - there is no such path without one
         texts = parse_predict(body, self.card.max_inputs)
         exchange.rows = len(texts)
         answered = await self._predict(texts)
         return json_reply(render_predict(self.card.name, answered.answers), headers=self._cost(answered))
 
     async def _infer(self, body: bytes, exchange: _Exchange) -> Reply:
+        assert self._predict is not None  # noqa: S101 - there is no such path without one
         request = parse_infer(body, self.card.max_inputs)
         exchange.rows = len(request.texts)
         answered = await self._predict(request.texts)
@@ -205,6 +272,31 @@ class Gateway:
             return headers
         usd = answered.busy_s * self.card.usd_per_core_second
         return (*headers, (b"x-equipoise-cost-usd", f"{usd:.4g}".encode()))
+
+
+async def _while_there(receive: Receive, work: Coroutine[None, None, _Found]) -> _Found:
+    """What some work comes to; cancelled as soon as the client leaves.
+
+    Serve's own watch for that is switched off at the ingress.
+
+    Raises:
+        ClientGoneError: the client left first.
+    """
+
+    async def leave() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    task, gone = asyncio.create_task(work), asyncio.create_task(leave())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
 
 
 def _wrong_method(method: str, allowed: str) -> RequestError:

@@ -39,7 +39,13 @@ class Meter:
             description="Seconds that tokenizer and engine were busy.",
             tag_keys=("model",),
         )
+        self._tokens = Counter(
+            "equipoise_tokens",
+            description="Tokens of prompts and of answers that were written.",
+            tag_keys=("model", "kind"),  # type: ignore[arg-type]  # as above
+        )
         self._counted: Tally[int] = Tally()
+        self._counted_tokens: Tally[str] = Tally()
         self._answered_rows = 0
         self._busy_s = 0.0
         self._flush_is_due = False
@@ -58,12 +64,21 @@ class Meter:
         self._busy_s += seconds
         self._plan_flush()
 
+    def add_tokens(self, prompt: int, completion: int) -> None:
+        """Tokens of one answered request."""
+        self._counted_tokens.update({"prompt": prompt, "completion": completion})
+        self._plan_flush()
+
     def flush(self) -> None:
         """Hand everything to Ray."""
         self._flush_is_due = False
         for status, count in self._counted.items():
             self._requests.inc(count, tags={"model": self._model_name, "status": str(status)})
         self._counted.clear()
+        for kind, count in self._counted_tokens.items():
+            if count:
+                self._tokens.inc(count, tags={"model": self._model_name, "kind": kind})
+        self._counted_tokens.clear()
         if self._answered_rows:
             self._rows.inc(self._answered_rows, tags={"model": self._model_name})
             self._answered_rows = 0

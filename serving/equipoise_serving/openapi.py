@@ -53,6 +53,18 @@ def openapi_document(card: ModelCard, version: str) -> Schema:
         },
         "components": {"schemas": schemas},
     }
+    if card.task == "text_generation":
+        for path in ("/v1/predict", f"{model}/infer"):
+            del document["paths"][path]
+        schemas["Any"] = {"type": "object"}
+        for name in ("completions", "chat/completions"):
+            words = "Write what follows, as OpenAI's API has it; a stream where `stream` is true"
+            document["paths"][f"/v1/{name}"] = {"post": _post(name, words, "Any", "Any", card)}
+        for path in ("/v1/models", f"/v1/models/{card.name}"):
+            document["paths"][path] = {"get": _get(path, "The model that is served", "Any", card)}
+        schemas["Error"] = _object(
+            {"error": {"type": "object", "required": ["message", "type", "param", "code"]}}
+        )
     if card.needs_key:
         document["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},

@@ -12,11 +12,12 @@ from typing import Any
 from ray import serve
 
 from equipoise import hardware
-from equipoise.bundle import open_bundle
+from equipoise.bundle import Bundle, open_bundle
 from equipoise.bundle_fetch import fetch_bundle
 from equipoise.config.serving import ServingConfig
 from equipoise.engines import Predictor, open_engine
-from equipoise.errors import DataError
+from equipoise.errors import BundleError, DataError
+from equipoise.tasks.text_generation import TextGeneration
 from equipoise_serving.access_log import AccessLog
 from equipoise_serving.api_keys import ApiKeys
 from equipoise_serving.autoscaling import ARRIVALS
@@ -27,6 +28,8 @@ from equipoise_serving.gateway import Gateway
 from equipoise_serving.metering import Meter
 from equipoise_serving.node_metrics import NodeMetrics, node_metrics_url
 from equipoise_serving.replica_ledger import ReplicaClock, ReplicaLedger
+from equipoise_serving.text_writer import TextWriter
+from equipoise_serving.writable import check_writes
 
 MAX_WAITING_ROWS = 4096
 """Rows that may wait in a replica; what comes on top is answered 429 at once."""
@@ -65,11 +68,7 @@ class Replica:
             # Before the engine starts threads of its own, which stay on the cores that they find.
             local_rank = rank.local_rank if rank else 0
             hardware.pin_to(cores_of(local_rank, serving.cores_per_replica, hardware.usable_cores()))
-        engine = open_engine(
-            manifest.engine, bundle.model_folder, manifest.precision, threads=serving.cores_per_replica
-        )
         task = bundle.load_task()
-        self._predictor = Predictor(task, engine)
         self._meter = Meter(model_name)
         self._arrivals = ArrivalRate(time.monotonic())
         self._clock = (
@@ -77,18 +76,26 @@ class Replica:
             if ledger
             else None
         )
-        self._batcher = Batcher(
-            self._run_batch,
-            partial(count_text_tokens, max_tokens=int(manifest.task.get("max_length", 512)))
-            if task.ragged
-            else count_one,
-            max_rows=serving.max_batch_size,
-            max_tokens=serving.max_batch_tokens,
-            max_wait_s=serving.max_wait_ms / 1000,
-            max_waiting_rows=MAX_WAITING_ROWS,
-            thread=ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine"),
-            observe=self._meter.add_batch,
-        )
+        writer = None
+        if isinstance(task, TextGeneration):
+            writer = open_writer(bundle, task, model_name, serving, self._meter, usd_per_core_second)
+        else:
+            engine = open_engine(
+                manifest.engine, bundle.model_folder, manifest.precision, threads=serving.cores_per_replica
+            )
+            self._predictor = Predictor(task, engine)
+            self._batcher = Batcher(
+                self._run_batch,
+                partial(count_text_tokens, max_tokens=int(manifest.task.get("max_length", 512)))
+                if task.ragged
+                else count_one,
+                max_rows=serving.max_batch_size,
+                max_tokens=serving.max_batch_tokens,
+                max_wait_s=serving.max_wait_ms / 1000,
+                max_waiting_rows=MAX_WAITING_ROWS,
+                thread=ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine"),
+                observe=self._meter.add_batch,
+            )
         metrics_url = node_metrics_url()
         card = ModelCard(
             name=model_name,
@@ -104,14 +111,16 @@ class Replica:
         )
         self._gateway = Gateway(
             card,
-            self.predict,
+            None if writer else self.predict,
             self._meter.count_request,
             timeout_s=serving.timeout_s,
             keys=ApiKeys(Path(serving.api_keys)) if serving.api_keys else None,
             access_log=AccessLog(Path(serving.access_log)) if serving.access_log else None,
             read_metrics=NodeMetrics(metrics_url).read if metrics_url else None,
+            writer=writer,
         )
-        warm_up(self._predictor, serving.max_batch_size, serving.max_batch_tokens)
+        if writer is None:
+            warm_up(self._predictor, serving.max_batch_size, serving.max_batch_tokens)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What the autoscaling policy goes by; Serve asks once a second."""
@@ -150,6 +159,46 @@ class Replica:
         start = time.perf_counter()
         answers = self._predictor.predict(texts)
         return answers, time.perf_counter() - start
+
+
+def open_writer(
+    bundle: Bundle,
+    task: TextGeneration,
+    model_name: str,
+    serving: ServingConfig,
+    meter: Meter,
+    usd_per_core_second: float | None,
+) -> TextWriter:
+    """What answers for a language model.
+
+    Raises:
+        BundleError: the bundle's engine cannot write, or its model cannot be loaded.
+    """
+    manifest = bundle.manifest
+    check_writes(bundle)
+    from equipoise.engines.torch_generation import open_generation
+
+    try:
+        engine = open_generation(
+            bundle.model_folder,
+            manifest.precision,
+            serving.cores_per_replica,
+            max_sequences=serving.max_batch_size,
+            max_cached_tokens=serving.max_cached_tokens,
+            observe=meter.add_batch,
+        )
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise BundleError(f"torch cannot load the model: {error}", where=str(bundle.model_folder)) from error
+    return TextWriter(
+        model_name,
+        task,
+        engine,
+        stop_ids=engine.stop_ids(task.end_id),
+        max_new_tokens=serving.max_new_tokens,
+        max_choices=serving.max_batch_size,
+        count_tokens=meter.add_tokens,
+        usd_per_core_second=usd_per_core_second,
+    )
 
 
 class ArrivalRate:

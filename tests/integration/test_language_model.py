@@ -98,8 +98,8 @@ def score(folder: Path, task: TextGeneration, rows: list[tuple[str, str]]) -> fl
     return float(task.metric(task.tally(answers, np.empty(0, np.int64), len(rows)).sum(axis=0)))
 
 
-def test_the_run_says_that_it_is_not_served_and_is_finished(finished: Finished) -> None:
-    assert "text_generation is not served over HTTP yet" in finished.first.stderr
+def test_the_run_says_that_its_test_is_not_served_and_is_finished(finished: Finished) -> None:
+    assert "text_generation is tested in this process" in finished.first.stderr
     assert not (finished.folder / "served.json").exists()
     assert (finished.folder / "report.html").is_file()
     assert finished.again.returncode == 0

@@ -43,9 +43,11 @@ MAX_BODY_BYTES = 4096
 @pytest.fixture(scope="module")
 def ray_metrics_url() -> Iterator[str]:
     runtime = start_ray()
-    yield runtime["metrics_url"]
-    endpoint.shutdown()
-    stop_ray()
+    try:
+        yield runtime["metrics_url"]
+        endpoint.shutdown()
+    finally:
+        stop_ray()
 
 
 @pytest.fixture(scope="module")

@@ -135,10 +135,12 @@ def served(bundles: dict[str, Bundle], tmp_path_factory: pytest.TempPathFactory)
         max_body_bytes=MAX_BODY_BYTES,
     )
     start_ray()
-    url = deploy(bundles["openvino"], config, "tiny")
-    yield Endpoint(config, url, key, folder / "keys.json", folder / "log")
-    endpoint.shutdown()
-    stop_ray()
+    try:
+        url = deploy(bundles["openvino"], config, "tiny")
+        yield Endpoint(config, url, key, folder / "keys.json", folder / "log")
+        endpoint.shutdown()
+    finally:
+        stop_ray()
 
 
 def deploy(bundle: Bundle, config: ServingConfig, model_name: str) -> str:

@@ -38,6 +38,12 @@ class ServingConfig(Section):
     )
     max_batch_size: int = Field(32, ge=1, description="Rows a batch at most.")
     max_batch_tokens: int = Field(1024, ge=1, description="Tokens a batch at most, padding included.")
+    max_cached_tokens: int = Field(
+        16_384,
+        ge=64,
+        description="Tokens whose keys and values a generating replica keeps: texts times the longest.",
+    )
+    max_new_tokens: int = Field(512, ge=1, description="Most tokens that one generated answer may have.")
     max_wait_ms: float = Field(2000.0, gt=0, description="Longer queues, by their expected wait, get 429.")
     max_inputs: int = Field(1024, ge=1, description="Rows a request at most; more get 413.")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Larger requests get 413.")

@@ -35,11 +35,20 @@ class Token:
     id: int
     log_likelihood: float
     finish: Finish | None = None
+    busy_s: float = 0.0
+    """Its share of the engine's seconds; the prompt's are in those of the first token."""
 
 
 class GenerationEngine(Protocol):
     """Writes what follows; may be asked for several texts at once."""
 
+    max_length: int
+    """Longest prompt and answer together, in tokens."""
+
     def generate(self, ids: Sequence[int], params: GenerationParams) -> AsyncIterator[Token]:
-        """Tokens after these, each as soon as it is known."""
+        """Tokens after these, each as soon as it is known; who closes the iterator gives the text up.
+
+        Raises:
+            ValueError: there is no token to go on from, or no room behind them.
+        """
         ...

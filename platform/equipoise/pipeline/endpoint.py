@@ -17,12 +17,13 @@ from equipoise.config.cost import CostConfig
 from equipoise.config.serving import ServingConfig
 from equipoise.costs.price_book import core_second_usd, load_prices
 from equipoise.data import Layout
-from equipoise.errors import BundleError, EquipoiseError, InterruptedRunError, ServiceError
+from equipoise.errors import EquipoiseError, InterruptedRunError, ServiceError
 from equipoise.exporter.client import read_metric
 from equipoise.pipeline.metered_node import metered_node
 from equipoise.pipeline.preflight import check_port
 from equipoise.runs import RunFolder
 from equipoise_serving.replica_ledger import ReplicaLedger
+from equipoise_serving.writable import check_writes
 
 _START_S = 30.0
 _LOOK_S = 2.0
@@ -34,7 +35,7 @@ _CURL = (
 
 
 def is_served(layout: Layout) -> bool:
-    """Whether models over such rows are served over HTTP; language models are not yet."""
+    """Whether a run serves its test split; a language model scores it, while its endpoint writes."""
     return layout != "prompt"
 
 
@@ -56,15 +57,9 @@ def keep_serving(
         follow: whether a bundle that takes this one's place on the disk is served in its stead.
 
     Raises:
-        BundleError: the bundle's family is not served over HTTP.
+        BundleError: a language model whose engine cannot write.
     """
-    task = bundle.load_task()
-    if not is_served(task.layout):
-        raise BundleError(
-            f"{task.name} is not served over HTTP yet",
-            where=str(bundle.folder),
-            remedy="score texts with `equipoise evaluate`",
-        )
+    check_writes(bundle)
     if run is None:
         _serve(bundle, config, None, None, tell, follow)
         return
@@ -105,8 +100,11 @@ def _serve(
 
         url = serve(bundle)
         tell(f"serving {name} ({bundle.manifest.engine} {bundle.manifest.precision}) at {url}")
-        tell(_CURL.format(url=url))
-        tell(f"a page to try it: {url}/")
+        if bundle.manifest.task.get("name") == "text_generation":
+            tell(f"OpenAI's API: base_url {url}/v1, model {name}")
+        else:
+            tell(_CURL.format(url=url))
+            tell(f"a page to try it: {url}/")
         tell(f"Ray's metrics: {started['metrics_url']}")
         with contextlib.ExitStack() as stack:
             stack.callback(undeploy)  # In order, so that each replica puts its last line.

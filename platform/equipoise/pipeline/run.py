@@ -150,7 +150,9 @@ def _all_stages(session: Session, checked: Checked) -> None:
     if is_served(context.load_task().layout):
         serve_test(session, context, bundle, teacher, expected)
     else:
-        session.display.note(f"{session.config.task} is not served over HTTP yet: tested in-process alone")
+        session.display.note(
+            f"{session.config.task} is tested in this process; `equipoise serve` writes over HTTP"
+        )
 
     _stage(session, "report")
     _report(session)

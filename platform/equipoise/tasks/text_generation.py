@@ -16,6 +16,7 @@ from equipoise.data import Layout
 from equipoise.errors import BundleError
 from equipoise.runs import TOKEN_LIKELIHOOD
 from equipoise.tasks.answers import IGNORED, Answers
+from equipoise.tasks.chat import CHAT_TEMPLATE_FILE, read_chat_template, read_start_token, render_chat
 from equipoise.tasks.pieces import TOKENIZER_FILE
 from equipoise.tasks.task import Arrays
 
@@ -40,6 +41,8 @@ class TextGeneration:
         tokenizer: a fast tokenizer; its own padding and truncation are not used.
         max_length: longest input in tokens.
         end_id: the token that ends a text, or None.
+        chat_template: Jinja template of conversations, or None.
+        start_token: what a template begins a text with.
     """
 
     name: ClassVar[str] = "text_generation"
@@ -49,10 +52,19 @@ class TextGeneration:
     files: ClassVar[tuple[str, ...]] = ("config.json", "model.safetensors", TOKENIZER_FILE)
     ragged: ClassVar[bool] = True
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, end_id: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        end_id: int | None = None,
+        chat_template: str | None = None,
+        start_token: str = "",
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.end_id = end_id
+        self.chat_template = chat_template
+        self.start_token = start_token
         self.labels: tuple[str, ...] = ()
         self.temperature = 1.0
         # Padding stands at the right of every token that is scored, where a causal model never looks,
@@ -69,21 +81,27 @@ class TextGeneration:
         end = config.get("eos_token_id")
         limit = min(settings.max_length, config.get("max_position_embeddings", settings.max_length))
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-        return cls(tokenizer, limit, end[0] if isinstance(end, list) else end)
+        end_id = end[0] if isinstance(end, list) else end
+        return cls(tokenizer, limit, end_id, read_chat_template(folder), read_start_token(folder))
 
     @classmethod
     def load(cls, folder: Path, description: dict[str, Any]) -> TextGeneration:
         try:
             tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-            return cls(tokenizer, description["max_length"], description["end_id"])
+            start_token = description.get("start_token", "")
+            template = read_chat_template(folder)
+            return cls(tokenizer, description["max_length"], description["end_id"], template, start_token)
         except KeyError as error:
             raise BundleError(f"task entry lacks {error}", where=str(folder)) from error
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name, "max_length": self.max_length, "end_id": self.end_id}
+        found = {"name": self.name, "max_length": self.max_length, "end_id": self.end_id}
+        return found | ({"start_token": self.start_token} if self.start_token else {})
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(str(folder / TOKENIZER_FILE))
+        if self.chat_template is not None:
+            (folder / CHAT_TEMPLATE_FILE).write_text(self.chat_template, encoding="utf-8")
 
     def examples(self) -> list[Prompted]:
         return [
@@ -163,6 +181,17 @@ class TextGeneration:
         """A prompt's last tokens that leave room for `max_tokens` more."""
         ids: list[int] = self.tokenizer.encode(prompt).ids
         return ids[-max(1, self.max_length - max_tokens) :]
+
+    def chat_ids(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """A conversation's tokens, up to where the answer begins.
+
+        Raises:
+            ValueError: the model's template does not take these messages.
+        """
+        end = "" if self.end_id is None else self.tokenizer.id_to_token(self.end_id)
+        text = render_chat(messages, self.chat_template, self.start_token, end or "")
+        # A template writes the special tokens itself.
+        return list(self.tokenizer.encode(text, add_special_tokens=self.chat_template is None).ids)
 
     def text_of(self, ids: Sequence[int]) -> str:
         """The text that tokens stand for, without the one that ends it."""

@@ -14,7 +14,14 @@ from equipoise.training.new_model import create_model
 
 HUB_SCHEME = "hf://"
 NEW_SCHEME = "new://"
-_FETCHED = ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json")
+_FETCHED = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+)
 _TIMEOUT_S = 20.0
 
 

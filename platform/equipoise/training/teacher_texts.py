@@ -66,12 +66,12 @@ def _texts_of(
     teacher: str, description: dict[str, Any], prompts: list[str], max_tokens: int
 ) -> tuple[list[str], TaskUse]:
     from equipoise.engines.generation import GenerationParams
-    from equipoise.engines.torch_generation import open_generation
+    from equipoise.engines.torch_writer import open_writer
     from equipoise.tasks import find_task
 
     start, cpu_begun = ledger_clock.now(), time.process_time()
     task: Any = find_task(description["name"]).load(Path(teacher), description)
-    engine = open_generation(Path(teacher), "fp32")
+    engine = open_writer(Path(teacher), "fp32")
     stops = () if task.end_id is None else (task.end_id,)
     params = GenerationParams(max_tokens=max_tokens, stop_ids=stops)
     texts = [

@@ -12,18 +12,20 @@ from equipoise.pipeline.endpoint import is_served, keep_serving
 from equipoise.tasks.text_generation import TextGeneration
 
 
-def test_a_language_model_is_refused_before_anything_starts(tiny_llama: Path, tmp_path: Path) -> None:
+def test_a_language_model_that_cannot_write_is_refused_before_anything_starts(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
     bundle = write_bundle(
         tmp_path / "bundle",
         name="writer",
         task=TextGeneration.create(tiny_llama, (), ModelConfig(teacher=str(tiny_llama), max_length=32)),
-        engine="torch",
+        engine="openvino",
         precision="fp32",
         model_folder=tiny_llama,
         candidate={},
     )
     told: list[str] = []
-    with pytest.raises(BundleError, match="text_generation is not served over HTTP yet") as caught:
+    with pytest.raises(BundleError, match="scores texts and cannot write them") as caught:
         keep_serving(bundle, ServingConfig(), None, told.append)
     assert caught.value.exit_status == 2
     assert told == []
