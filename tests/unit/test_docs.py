@@ -143,8 +143,9 @@ def error_codes() -> set[str]:
     for file in (REPOSITORY / "serving" / "equipoise_serving").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1:
-                code = node.args[1]
-                if node.func.id in ("RequestError", "bad_request") and isinstance(code, ast.Constant):
+                code = node.args[2] if node.func.id == "_refuse" and len(node.args) > 2 else node.args[1]
+                named = node.func.id in ("RequestError", "bad_request") or code is not node.args[1]
+                if named and isinstance(code, ast.Constant):
                     found.add(str(code.value))
     return found
 
