@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Examples:
 
     def __reduce__(self) -> Any:
         if self.folder is None:
-            return object.__reduce_ex__(self, 2)
+            return Examples, tuple(getattr(self, one.name) for one in fields(self))
         return open_examples, (self.folder, self.teacher_logits, self.teacher_classes)
 
     def __len__(self) -> int:

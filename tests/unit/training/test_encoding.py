@@ -41,7 +41,9 @@ def test_batches_from_disk_are_those_from_memory(case: Case, tmp_path: Path) -> 
     task, inputs, labels = case
     memory = encode_examples(task, inputs, labels)
     disk = encode_examples(task, inputs, labels, cache=tmp_path)
-    sent = pickle.loads(pickle.dumps(disk))  # noqa: S301 - what Ray does between its processes
+    sent, whole = pickle.loads(pickle.dumps((disk, memory)))  # noqa: S301 - what Ray does between processes
+    assert whole.digest() == memory.digest()
+    assert len(pickle.dumps(disk)) < 2000
     assert np.array_equal(disk.lengths, memory.lengths)
     assert np.array_equal(disk.places, memory.places)
     for rows in (np.array([3, 0, 41]), np.array([59]), np.arange(60)):
