@@ -262,3 +262,26 @@ def test_the_calls_of_the_documents_work_as_they_are_written(
         assert {"/v1/models", "/v1/completions", "/v1/chat/completions"} <= json.load(response)[
             "paths"
         ].keys()
+
+
+def test_the_page_writes_in_a_browser(served: Endpoint, chromium: Any) -> None:
+    page = chromium.new_page()
+    try:
+        page.goto(served.url)
+        page.fill("#text", "a parcel")
+        page.click("#send")
+        page.wait_for_selector("#answer:not([hidden])")
+        assert "tokens" in page.text_content("#label")
+        told = page.text_content("#written")
+        assert told
+        assert "for this request" in page.text_content("#cost")
+        assert page.text_content("#error") == ""
+    finally:
+        page.close()
+
+
+def test_the_check_of_an_endpoint_lets_a_language_model_write(served: Endpoint) -> None:
+    from equipoise.pipeline.endpoint_check import check_endpoint
+
+    (line,) = check_endpoint(served.url, None, text="a parcel")
+    assert line == f"tiny answers 'a parcel' with {served.alone('a parcel', 8)!r}"

@@ -9,6 +9,7 @@ The Helm chart's test runs this inside the cluster.
 from __future__ import annotations
 
 import argparse
+import http
 import json
 import sys
 import time
@@ -23,6 +24,7 @@ from equipoise.exporter.client import read_metric
 
 ANSWER_TIMEOUT_S = 30.0
 _POLL_S = 1.0
+_TOKENS = 8
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -34,7 +36,7 @@ def check_endpoint(
     Args:
         url: base URL of the endpoint.
         metrics_url: the cost exporter's page; without one, the prediction alone is checked.
-        text: what is classified.
+        text: what is classified, or what a language model goes on from.
         key: API key, sent as a bearer token.
         timeout_s: longest wait for the request to be counted.
 
@@ -42,9 +44,8 @@ def check_endpoint(
         ServiceError: no prediction comes, the metrics cannot be read, or the request is not counted.
     """
     before = _requests(metrics_url) if metrics_url else 0.0
-    answer = _predict(url, text, key)
-    label = answer["predictions"][0]["label"]
-    yield f"{answer['model']} answers {text!r} with {label!r}"
+    model, said = _ask(url, text, key)
+    yield f"{model} answers {text!r} with {said!r}"
     if metrics_url is None:
         return
     deadline = time.monotonic() + timeout_s
@@ -66,17 +67,32 @@ def _requests(metrics_url: str) -> float:
     return read_metric(metrics_url, "equipoise_requests_total") or 0.0
 
 
-def _predict(url: str, text: str, key: str | None) -> Any:
-    where = f"{url.rstrip('/')}/v1/predict"
+def _ask(url: str, text: str, key: str | None) -> tuple[str, str]:
+    """The model's name, and the label it gives or the text it writes."""
+    models = _call(url, "/v1/models", None, key, missing=None)
+    if models is None:
+        answer = _call(url, "/v1/predict", {"inputs": text}, key)
+        return str(answer["model"]), str(answer["predictions"][0]["label"])
+    asked = {"model": models["data"][0]["id"], "prompt": text, "max_tokens": _TOKENS, "temperature": 0}
+    answer = _call(url, "/v1/completions", asked, key)
+    return str(answer["model"]), str(answer["choices"][0]["text"])
+
+
+def _call(url: str, path: str, body: dict[str, Any] | None, key: str | None, **missing: Any) -> Any:
+    """The JSON answer; `missing`, if given, is returned where the endpoint has no such path."""
+    where = f"{url.rstrip('/')}{path}"
     headers = {"content-type": "application/json"}
     if key:
         headers["authorization"] = f"Bearer {key}"
-    request = urllib.request.Request(where, json.dumps({"inputs": text}).encode(), headers)  # noqa: S310
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(where, content, headers)  # noqa: S310
     try:
         with _direct.open(request, timeout=ANSWER_TIMEOUT_S) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
         with error:
+            if error.code == http.HTTPStatus.NOT_FOUND and missing:
+                return missing["missing"]
             raise ServiceError(f"HTTP {error.code}: {_reason(error.read())}", where=where) from error
     except (OSError, ValueError) as error:
         raise ServiceError(f"no prediction: {error}", where=where) from error
@@ -94,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Check a deployed endpoint and its cost metrics.")
     parser.add_argument("--url", required=True, help="base URL of the endpoint")
     parser.add_argument("--metrics-url", help="the cost exporter's metrics page")
-    parser.add_argument("--text", default="a text to classify", help="what is classified")
+    parser.add_argument("--text", default="a text to classify", help="what is classified, or gone on from")
     parser.add_argument("--key-file", help="file that holds an API key")
     parser.add_argument("--timeout", type=float, default=120, help="seconds until the request is counted")
     given = parser.parse_args()
