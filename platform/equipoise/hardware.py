@@ -24,7 +24,7 @@ _FLAGS = (
     "amx_bf16",
     "amx_fp16",
 )
-_LIBRARIES = ("torch", "onnxruntime", "openvino", "ray")
+_LIBRARIES = ("torch", "onnxruntime", "openvino", "nncf", "tokenizers", "ray")
 
 
 def usable_cores() -> list[int]:

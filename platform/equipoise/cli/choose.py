@@ -86,6 +86,8 @@ def choose(
     else:
         for line in _nothing(found):
             typer.echo(line)
+    if found["hardware_note"]:
+        typer.echo(f"warning: {found['hardware_note']}", err=True)
     if not found["feasible"]:
         raise infeasible(found)
 

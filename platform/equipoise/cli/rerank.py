@@ -56,6 +56,8 @@ def rerank(
     else:
         for line in _lines(found):
             typer.echo(line)
+    if found["hardware_note"]:
+        typer.echo(f"warning: {found['hardware_note']}", err=True)
     if not found["feasible"]:
         raise infeasible(found)
 

@@ -111,7 +111,9 @@ def _sentences(summary: dict[str, Any]) -> list[str]:
     found = [
         f"{summary['candidates']} candidates over {summary['structures']} structures and "
         f"{len(summary['engines'])} engines; {summary['frontier'] or 0} on the frontier, "
-        f"{summary['dominated'] or 0} dominated, {summary['rejected']} rejected"
+        f"{summary['dominated'] or 0} dominated, {summary['rejected']} rejected",
+        *([f"warning: {summary['hardware_note']}"] if summary["hardware_note"] else []),
+        *summary["slower"],
     ]
     if choice and not choice["feasible"]:
         found.append(choice["reason"])

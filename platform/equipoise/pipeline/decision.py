@@ -14,6 +14,7 @@ from equipoise.errors import InfeasibleError, RunFolderError
 from equipoise.pipeline.pricing import binding_constraints
 from equipoise.pipeline.summary import require_run
 from equipoise.runs import Candidate, RunFolder
+from equipoise.search.comparability import hardware_note
 from equipoise.search.selection import diagnose, explain, select
 
 
@@ -74,6 +75,7 @@ def _answer(candidates: list[Candidate], constraints: ConstraintsConfig) -> dict
     teacher = next((candidate for candidate in candidates if candidate.is_teacher), None)
     common = {
         "candidates": len(candidates),
+        "hardware_note": hardware_note(candidates),
         "eligible": sum(candidate.eligible for candidate in candidates),
         "rps": candidates[0].cost.rps,
         "horizon_months": candidates[0].cost.horizon_months,

@@ -12,6 +12,7 @@ from equipoise.errors import InfeasibleError, RunFolderError
 from equipoise.pipeline.costing import Traffic, read_traffic
 from equipoise.pipeline.pricing import binding_constraints, price_again, read_work
 from equipoise.runs import Candidate, RunFolder
+from equipoise.search.comparability import hardware_note
 from equipoise.search.constraints import excesses
 from equipoise.search.frontier import frontier
 from equipoise.search.selection import diagnose, select
@@ -58,6 +59,7 @@ def rerank(
     objectives = run.read("frontier.json")["objectives"]
     common = {
         "run": run.location,
+        "hardware_note": hardware_note(candidates),
         "rps": traffic.cost.rps,
         "profile": traffic.cost.profile,
         "p99_ms": traffic.cost.p99_ms,

@@ -8,6 +8,7 @@ from equipoise.costs.ledger import ledger_usd, read_ledger
 from equipoise.costs.ledger_reconcile import reconcile
 from equipoise.errors import RunFolderError
 from equipoise.runs import Candidate, Quality, RunFolder
+from equipoise.search.comparability import hardware_note, slower_notes
 
 
 def summarize(run: RunFolder) -> dict[str, Any]:
@@ -26,6 +27,8 @@ def summarize(run: RunFolder) -> dict[str, Any]:
         "run": run.location,
         "name": run.read("config.json")["name"],
         "candidates": len(candidates),
+        "hardware_note": hardware_note(candidates),
+        "slower": slower_notes(candidates),
         "engines": sorted({candidate.recipe.engine for candidate in candidates}),
         "structures": len({candidate.recipe.structure for candidate in candidates}),
         "rejected": sum(not candidate.eligible for candidate in candidates),

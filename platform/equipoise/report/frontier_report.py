@@ -65,6 +65,7 @@ def render_report(run: RunFolder) -> str:
         sections.progress() if "progress" in figures else "",
         sections.candidates(standing),
         sections.rejected(standing),
+        sections.slower(standing),
         sections.spared(standing),
         sections.test_split(read_record(run, "test.json")),
         sections.record("Measured while serving", read_record(run, "served.json")),

@@ -14,6 +14,7 @@ from equipoise.report.groups import Standing
 from equipoise.report.markup import compact, dollars, interval, per_1k, record_table, significant, table
 from equipoise.report.split_table import split_table
 from equipoise.runs import Candidate
+from equipoise.search.comparability import slower_notes
 from equipoise.search.constraints import CONSTRAINTS
 
 
@@ -133,6 +134,15 @@ def rejected(standing: Standing) -> str:
         return _section("Rejected", "<p>No candidate was rejected.</p>")
     caption = "Measured, but kept out of the frontier and the choice."
     return _section("Rejected", table(("recipe", "reason"), rows, caption, numbers=False))
+
+
+def slower(standing: Standing) -> str:
+    """Candidates that came out slower than what they were made of; nothing where there are none."""
+    notes = slower_notes(standing.candidates)
+    if not notes:
+        return ""
+    lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return _section("Slower than their parents", f"<ul>{lines}</ul>")
 
 
 def spared(standing: Standing) -> str:

@@ -1,0 +1,55 @@
+"""What a reader of figures must know beside them: other hardware, and models that came out slower."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from equipoise.runs import Candidate
+
+
+def hardware_note(candidates: Sequence[Candidate]) -> str | None:
+    """One line where the candidates were measured on machines that differ; None where they were not."""
+    machines = Counter(str(candidate.hardware.get("fingerprint", "unknown")) for candidate in candidates)
+    if len(machines) < 2:
+        return None
+    named = ", ".join(f"{count} on {machine}" for machine, count in sorted(machines.items()))
+    return f"measured on machines that differ ({named}): their speeds and dollars are not comparable"
+
+
+def find_slower(candidates: Sequence[Candidate]) -> list[tuple[Candidate, Candidate]]:
+    """Candidates that are slower at batch 1 than what they were made of, each with that parent.
+
+    The parent is the same structure in PyTorch and fp32 where it was measured, on the same hardware;
+    otherwise the teacher. Slower means that the intervals of the medians do not touch.
+    """
+    plain = {
+        (candidate.recipe.structure, _machine(candidate)): candidate
+        for candidate in candidates
+        if candidate.recipe.engine == "torch" and candidate.recipe.precision == "fp32"
+    }
+    teachers = {_machine(candidate): candidate for candidate in candidates if candidate.is_teacher}
+    found = []
+    for candidate in candidates:
+        machine = _machine(candidate)
+        parent = plain.get((candidate.recipe.structure, machine))
+        if parent is None or parent.recipe_hash == candidate.recipe_hash:
+            parent = teachers.get(machine)
+        if parent is None or parent.recipe_hash == candidate.recipe_hash:
+            continue
+        if candidate.speed.latency_p50_ms.low > parent.speed.latency_p50_ms.high:
+            found.append((candidate, parent))
+    return found
+
+
+def slower_notes(candidates: Sequence[Candidate]) -> list[str]:
+    """One line for each candidate that came out slower than its parent."""
+    return [
+        f"{candidate.recipe.label} is slower than {parent.recipe.label}, which it was made of: "
+        f"{candidate.speed.latency_p50_ms.value:.2f} ms against {parent.speed.latency_p50_ms.value:.2f}"
+        for candidate, parent in find_slower(candidates)
+    ]
+
+
+def _machine(candidate: Candidate) -> str:
+    return str(candidate.hardware.get("fingerprint", "unknown"))
