@@ -69,10 +69,10 @@ def _requests(metrics_url: str) -> float:
 
 def _ask(url: str, text: str, key: str | None) -> tuple[str, str]:
     """The model's name, and the label it gives or the text it writes."""
-    models = _call(url, "/v1/models", None, key, missing=None)
-    if models is None:
-        answer = _call(url, "/v1/predict", {"inputs": text}, key)
+    answer = _call(url, "/v1/predict", {"inputs": text}, key, missing=None)
+    if answer is not None:
         return str(answer["model"]), str(answer["predictions"][0]["label"])
+    models = _call(url, "/v1/models", None, key)
     asked = {"model": models["data"][0]["id"], "prompt": text, "max_tokens": _TOKENS, "temperature": 0}
     answer = _call(url, "/v1/completions", asked, key)
     return str(answer["model"]), str(answer["choices"][0]["text"])

@@ -57,7 +57,7 @@ def _train_on(session: Session, context: TrialContext, base: Path, part: Rows) -
     shutil.rmtree(folder, ignore_errors=True)
     session.display.note(f"learning curve: {len(part):,} of {len(context.data.train):,} labels")
     task = find_task(config.task).create(base, context.data.labels, config.model)
-    examples = encode_examples(task, part.inputs, part.labels)
+    examples = encode_examples(task, part.inputs, part.labels, cache=folder / "encoded")
     start = time.perf_counter()
     with session.ledger.meter("training", cores=workers, detail=f"learning curve, {len(part)} labels"):
         finetune_teacher(

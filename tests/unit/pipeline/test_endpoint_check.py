@@ -35,9 +35,6 @@ class Endpoint(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def do_GET(self) -> None:
-        self.send_error(404)
-
     def log_message(self, format: str, *args: Any) -> None:
         """Stay quiet."""
 
@@ -107,5 +104,5 @@ def test_the_command_ends_with_the_errors_status() -> None:
         timeout=60,
     )
     assert ended.returncode == 6
-    assert ended.stderr.startswith("equipoise: http://127.0.0.1:9/v1/models: no prediction")
+    assert ended.stderr.startswith("equipoise: http://127.0.0.1:9/v1/predict: no prediction")
     assert ended.stdout == ""
