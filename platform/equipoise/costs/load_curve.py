@@ -104,9 +104,10 @@ def break_even_rps(curve: LoadCurve, other: LoadCurve, highest_rps: float) -> fl
         Requests a second; 0 where it is cheaper at every rate, None where it is not at `highest_rps`.
     """
     steps = np.concatenate([curve.steps(highest_rps), other.steps(highest_rps)])
-    starts = np.unique(np.concatenate([[0.0], steps]))
+    starts = np.unique(np.concatenate([[0.0], steps[steps < highest_rps]]))
     # Between two steps nothing changes: a rate just above each start stands for its whole stretch.
-    rates = np.where(starts > 0, starts * _ABOVE, starts[starts > 0].min(initial=highest_rps) / 2)
+    above = np.minimum(starts * _ABOVE, highest_rps)
+    rates = np.where(starts > 0, above, starts[starts > 0].min(initial=highest_rps) / 2)
     dearer = curve.total_usd(rates) >= other.total_usd(rates) - _TOLERANCE_USD
     if not dearer.any():
         return 0.0

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from equipoise.config.cost import CostConfig
@@ -74,6 +74,8 @@ def test_cheaper_everywhere_and_cheaper_nowhere() -> None:
     assert break_even_rps(curve(10, 5), curve(10, 5), 1000) is None
 
 
+@example(capacities=(401.0, 400.0), other=0.0, profile=PROFILES[0])
+@example(capacities=(400.0, 399.0), other=0.0, profile=PROFILES[0])
 @given(
     capacities=st.tuples(st.floats(5, 500), st.floats(5, 500)),
     other=st.floats(0, 5000),
@@ -88,7 +90,8 @@ def test_above_the_break_even_it_is_cheaper_and_just_below_it_is_not(
         high = np.array([2000.0])
         assert student.total_usd(high)[0] >= teacher.total_usd(high)[0] - 1e-6
         return
-    rates = np.append(np.geomspace(max(rate, 0.01) * (1 + 1e-5), 2000, 200), max(rate, 0.01) * (1 + 1e-5))
+    first = min(max(rate, 0.01) * (1 + 1e-5), 2000)
+    rates = np.append(np.geomspace(first, 2000, 200), first)
     assert (student.total_usd(rates) < teacher.total_usd(rates)).all()
     if rate > 0:
         below = np.array([rate * (1 - 1e-5)])
