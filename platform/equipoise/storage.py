@@ -94,10 +94,10 @@ def put_bytes(location: str, content: bytes) -> None:
     """
     system, path = open_location(location)
     if not isinstance(system, pafs.LocalFileSystem):
-        with _storage_faults(location), system.open_output_stream(path) as stream:
+        with storage_faults(location), system.open_output_stream(path) as stream:
             stream.write(content)
         return
-    with _storage_faults(location):
+    with storage_faults(location):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
@@ -134,7 +134,7 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
     Raises:
         StorageError: the disk is full.
     """
-    with _storage_faults(str(target)):
+    with storage_faults(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = target.parent / f".tmp-{target.name}-{uuid.uuid4().hex}"
         retired = target.parent / f".tmp-old-{uuid.uuid4().hex}"
@@ -168,7 +168,13 @@ def folder_bytes(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def _storage_faults(where: str) -> Iterator[None]:
+def storage_faults(where: str) -> Iterator[None]:
+    """Turn what the system says of a write into an error of ours.
+
+    Raises:
+        StorageError: the disk is full, or the write failed otherwise.
+        InputError: writing there is not allowed.
+    """
     try:
         yield
     except StorageError:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import uvicorn
 
@@ -28,8 +29,6 @@ from equipoise_serving.card import ModelCard
 from equipoise_serving.gateway import Gateway
 from equipoise_serving.ingress import Ingress
 from equipoise_serving.text_writer import TextWriter
-
-openai = pytest.importorskip("openai")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,8 @@ class PreparedData:
     report: DataReport
 
     def settled(self, folder: Path) -> PreparedData:
-        """The same data; rows that stand on disk are copied to a folder that other nodes see."""
+        """The same data; rows that stand on disk are copied to a folder that nodes share, emptied first."""
+        shutil.rmtree(folder, ignore_errors=True)
         train, validation, test = (rows.settled(folder) for rows in (self.train, self.validation, self.test))
         return replace(self, train=train, validation=validation, test=test)
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from equipoise import storage
 from equipoise.data.layout import Layout
 from equipoise.errors import DataError
 
@@ -81,16 +82,19 @@ class SpooledColumn(Sequence[Any]):
         return self._decode(self._column.chunk(chunk)[row - int(self._starts[chunk])].as_py())
 
     @cached_property
-    def _column(self) -> pa.ChunkedArray:
+    def _table(self) -> pa.Table:
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(self.file))).read_all()
+            return pa.ipc.open_file(pa.memory_map(str(self.file))).read_all()
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(
                 f"rows on disk cannot be read: {error}",
                 where=str(self.file),
                 remedy="the run folder must be on a file system that all nodes see",
             ) from error
-        return table.column(self.name)
+
+    @cached_property
+    def _column(self) -> pa.ChunkedArray:
+        return self._table.column(self.name)
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -104,14 +108,9 @@ class SpooledColumn(Sequence[Any]):
             return sys.intern
         if kind == _IMAGE:
             return _image
-        if kind == _WORDS and self._prompts:
+        if kind == _WORDS and self._table.schema.metadata[b"layout"] == b"prompt":
             return tuple
         return _same
-
-    @cached_property
-    def _prompts(self) -> bool:
-        metadata = pa.ipc.open_file(pa.memory_map(str(self.file))).schema.metadata or {}
-        return bool(metadata.get(b"layout") == b"prompt")
 
 
 class Spool:
@@ -126,17 +125,23 @@ class Spool:
         self._writer = pa.ipc.new_file(str(self._folder / _FILE), self._schema)
 
     def add(self, inputs: Sequence[Any], labels: Sequence[Any]) -> None:
-        """Append rows."""
+        """Append rows.
+
+        Raises:
+            StorageError: the disk is full.
+        """
         for start in range(0, len(inputs), _BATCH_ROWS):
             part = inputs[start : start + _BATCH_ROWS]
             values = [_pixels(value) for value in part] if self._layout == "image" else list(part)
             columns = [values, list(labels[start : start + _BATCH_ROWS])]
             arrays = [pa.array(found, kind.type) for found, kind in zip(columns, self._schema, strict=True)]
-            self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+            with storage.storage_faults(str(self._folder)):
+                self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
 
     def close(self) -> tuple[SpooledColumn, SpooledColumn]:
         """No more rows; the inputs and the labels."""
-        self._writer.close()
+        with storage.storage_faults(str(self._folder)):
+            self._writer.close()
         file = self._folder / _FILE
         return SpooledColumn(file, "input", owner=self), SpooledColumn(file, "label", owner=self)
 
@@ -152,13 +157,15 @@ def settle(values: Sequence[Any], folder: Path) -> Sequence[Any]:
     """Values whose file, if they have one, stands in a folder that other nodes see; copied once a file."""
     if not isinstance(values, SpooledColumn):
         return values
-    target = folder / f"{values.file.parent.name}-{_FILE}"
-    if not target.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        staged = target.with_name(f".tmp-{target.name}")
-        shutil.copyfile(values.file, staged)
-        staged.replace(target)
-    return values.moved_to(target)
+    target = folder / values.file.parent.name
+    if not target.is_dir():
+        source = values.file
+
+        def fill(staged: Path) -> None:
+            shutil.copyfile(source, staged / _FILE)
+
+        storage.write_folder(target, fill)
+    return values.moved_to(target / _FILE)
 
 
 def _same(value: Any) -> Any:

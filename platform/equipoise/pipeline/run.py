@@ -71,12 +71,12 @@ def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stag
         log = log_to(run.local("logs", "equipoise.log"))
         display.note(f"run folder {run.location}, log {log.relative_to(run.local())}")
         run.put(checked.data.report.model_dump(mode="json"), "data.json")
-        checked = replace(checked, data=checked.data.settled(session.root / ".scratch" / "rows"))
         for sentence in checked.sentences:
             display.note(sentence)
         if _finished(session):
             display.note("this run is finished; nothing to do")
             return
+        checked = replace(checked, data=checked.data.settled(session.root / ".scratch" / "rows"))
         expected = store_estimate(run, config, checked)
         if expected is not None:
             span = expected.total_s

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from equipoise.data.checks import find_repeats, hash_rows
 from equipoise.data.layout import Layout
 from equipoise.data.rows import RowCollector, Rows
 from equipoise.data.spool import Spool, SpooledColumn
-from equipoise.errors import DataError
+from equipoise.errors import DataError, StorageError
 
 _words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(str.strip)
 
@@ -97,3 +98,15 @@ def test_the_file_goes_with_its_last_column_unless_it_was_settled(tmp_path: Path
 def test_a_file_that_is_not_there_says_which(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone.arrow: .*a file system that all nodes see"):
         len(SpooledColumn(tmp_path / "gone.arrow", "input"))
+
+
+def test_a_full_disk_says_so_and_leaves_nothing() -> None:
+    """The file is `/dev/full`: a disk without room."""
+    spool = Spool("text")
+    folder = spool._folder
+    spool._writer = pa.ipc.new_file(pa.OSFile("/dev/full", "wb"), spool._schema)
+    with pytest.raises(StorageError, match="the disk is full"):
+        spool.add(["a text" * 1000] * 100, ["class"] * 100)
+    del spool
+    gc.collect()
+    assert not folder.exists()
