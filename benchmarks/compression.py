@@ -48,7 +48,7 @@ def measure_targets() -> list[Measured]:
     The structure alone decides the speed, so the models are timed with random weights; which layers and
     widths are kept is decided by scores of the pretrained model with a new head.
     """
-    config, base, data, task = _reuters()
+    config, base, data, task = reuters()
     calibration = calibration_batches(task, data.train.inputs, config.seed)
     scores = _scores(base, data, task)
     figures = []
@@ -87,7 +87,7 @@ def measure_targets() -> list[Measured]:
 
 def measure_vocabulary() -> list[Measured]:
     """Pieces of the R8 test texts and share of the vocabulary, after trimming to the training texts."""
-    _, base, data, task = _reuters(rows=None)
+    _, base, data, task = reuters(rows=None)
     # As in a run: texts are cut at model.max_length.
     used = set(np.unique(task.encode(data.train.inputs)["input_ids"]).tolist())
     whole = Tokenizer.from_file(str(base / "tokenizer.json"))
@@ -108,7 +108,7 @@ def measure_vocabulary() -> list[Measured]:
 
 def measure_sparsity() -> list[Measured]:
     """Time of models with zeros over that of the same without, at batch 1 and one thread, in turns."""
-    config, base, data, task = _reuters()
+    config, base, data, task = reuters()
     calibration = calibration_batches(task, data.train.inputs, config.seed)
     inputs = data.validation.inputs[:100]
     figures = []
@@ -151,7 +151,7 @@ PARTS: dict[str, Callable[[], list[Measured]]] = {
 }
 
 
-def _reuters(rows: int | None = 600) -> tuple[RunConfig, Path, PreparedData, Task]:
+def reuters(rows: int | None = 600) -> tuple[RunConfig, Path, PreparedData, Task]:
     values = {
         "name": "compression",
         "data": {

@@ -162,6 +162,13 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def user_cache(kind: str) -> Path:
+    """A folder of the user's cache (`XDG_CACHE_HOME`), made where it is missing."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "equipoise" / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def folder_bytes(path: Path) -> int:
     """Bytes of all files below a local folder."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

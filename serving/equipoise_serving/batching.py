@@ -5,32 +5,23 @@ whatever is there, so a request at low load waits for nothing; a busy one finds 
 arrived meanwhile, so that batches grow with the queue up to their budget. A timer that holds rows
 back (the usual `batch_wait_timeout`) could only add latency: the row that it waits for gets into
 the next batch anyway.
-
-An encoder's time grows with rows x longest row, padding included. So a batch starts from the row
-that has waited longest and takes rows of about its length, while the padded tokens stay within the
-budget; the oldest row always goes first, so none starves.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from equipoise.engines.buckets import LengthBuckets
 from equipoise_serving.errors import RequestError
 
 Answer = dict[str, Any]
 Run = Callable[[list[Any]], tuple[list[Answer], float]]
 """Runs one batch in the engine's thread: answers in order, and the seconds that it took."""
 
-BUCKET_TOKENS = 4
-"""Rows whose lengths differ by less are padded to each other freely."""
-LIKE_LENGTH = 0.75
-"""A batch takes rows down to this share of its longest row; below it, padding costs more than a
-batch of their own does."""
 _SMOOTHING = 0.1
 
 
@@ -61,40 +52,6 @@ class _Row:
     tokens: int
     request: _Request
     position: int
-
-
-@dataclass(slots=True)
-class _Buckets:
-    """Waiting rows by length, each bucket in order of arrival."""
-
-    by_length: dict[int, deque[_Row]] = field(default_factory=dict)
-
-    def add(self, row: _Row) -> None:
-        bucket = -(-row.tokens // BUCKET_TOKENS)
-        if bucket not in self.by_length:
-            self.by_length[bucket] = deque()
-        self.by_length[bucket].append(row)
-
-    def take(self, max_rows: int, max_tokens: int) -> list[_Row]:
-        """The next batch: the oldest row and those of like length; empty where nothing waits."""
-        if not self.by_length:
-            return []
-        oldest = min(self.by_length, key=lambda length: self.by_length[length][0].request.arrived)
-        taken: list[_Row] = []
-        for length in self._like(oldest):
-            longest = max(length, oldest) * BUCKET_TOKENS
-            room = min(max_rows, max(1, max_tokens // longest)) - len(taken)
-            rows = self.by_length[length]
-            taken.extend(rows.popleft() for _ in range(min(room, len(rows))))
-            if not rows:
-                del self.by_length[length]
-        return taken
-
-    def _like(self, oldest: int) -> list[int]:
-        """The oldest row's bucket, then the shorter ones, then the longer ones, nearest first."""
-        shorter = [n for n in self.by_length if LIKE_LENGTH * oldest <= n < oldest]
-        longer = [n for n in self.by_length if oldest < n and LIKE_LENGTH * n <= oldest]
-        return [oldest, *sorted(shorter, reverse=True), *sorted(longer)]
 
 
 class Batcher:
@@ -133,7 +90,7 @@ class Batcher:
         self._max_waiting_rows = max_waiting_rows
         self._thread = thread
         self._observe = observe
-        self._waiting = _Buckets()
+        self._waiting: LengthBuckets[_Row] = LengthBuckets()
         self._waiting_rows = 0
         self._waiting_tokens = 0
         self._seconds_per_token = 0.0
@@ -168,7 +125,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         request = _Request(loop.create_future(), loop.time(), [None] * len(values), len(values))
         for position, (value, count) in enumerate(zip(values, tokens, strict=True)):
-            self._waiting.add(_Row(value, count, request, position))
+            self._waiting.add(_Row(value, count, request, position), count, request.arrived)
         self._waiting_rows += len(values)
         self._waiting_tokens += sum(tokens)
         if self._worker is None:

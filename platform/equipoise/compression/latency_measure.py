@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -72,8 +71,7 @@ def cached_table(
     }
     deciles = np.percentile(task.lengths(inputs), range(0, 101, 10)).round().tolist()
     content = json.dumps([_VERSION, fingerprint, engine, precision, task.name, measures, deciles])
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "equipoise" / "latency"
-    file = cache / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
+    file = storage.user_cache("latency") / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
     if file.is_file():
         return LatencyTable.model_validate(storage.read_json(str(file)))
     rng = np.random.default_rng([seed, 8])
@@ -81,7 +79,6 @@ def cached_table(
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(base, Path(scratch), task, drawn, calibration, engine, precision)
         found = _measure(bench, fingerprint, tell)
-    cache.mkdir(parents=True, exist_ok=True)
     storage.put_json(str(file), found.model_dump(mode="json"))
     return found
 

@@ -28,7 +28,6 @@ class MeasurementConfig(Section):
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples behind each interval.")
     latency_requests: int = Field(200, ge=20, description="Timed requests at batch 1.")
     throughput_batches: int = Field(12, ge=3, description="Timed batches.")
-    batch_size: int = Field(32, ge=1, description="Rows a batch in the throughput timing.")
     max_neighbour_changes: float = Field(
         0.001,
         ge=0,

@@ -39,7 +39,7 @@ def judged_rows(config: RunConfig, validation_rows: int, train_rows: int) -> flo
     corrupted = min(settings.robustness_rows or validation_rows, validation_rows)
     gap = min(settings.gap_rows or train_rows, train_rows)
     agreement = min(settings.agreement_rows, validation_rows) * 2
-    timed = settings.latency_requests + settings.throughput_batches * settings.batch_size
+    timed = settings.latency_requests + settings.throughput_batches * config.serving.max_batch_size
     return validation_rows + corrupted * (settings.corruptions_per_row or 12) + gap + agreement + timed
 
 

@@ -95,13 +95,25 @@ class Quality(Record):
 
 
 class Speed(Record):
-    """What a model takes, on one pinned thread, tokenizer included, at the data's own lengths."""
+    """What a model takes, on one pinned thread, tokenizer included, at the data's own lengths.
+
+    Times are those of a calm machine: without the wait for a core, and divided by `slowdown` (by 1.5 at most).
+    """
 
     latency_p50_ms: Figure
     latency_p99_ms: Figure
     throughput_rps: Figure
     batch_size: int
+    """Rows a batch on average in `throughput_rps`, of the size that carries most within the objective."""
     threads: int
+    wall_p50_ms: float | None = None
+    """Median of single requests by the wall clock, as they came."""
+    slowdown: float = 1.0
+    """How much slower than calm the machine was meanwhile (median over requests), at least 1."""
+    waited_share: float = 0.0
+    """Share of the wall time of single requests spent waiting for a core that another process held."""
+    peak_memory_bytes: int | None = None
+    """Resident memory that opening and running the model added to a new process, at its peak."""
 
 
 class Agreement(Record):

@@ -15,6 +15,7 @@ from equipoise.compression.export import export_model
 from equipoise.engines import Predictor, open_engine
 from equipoise.measurement.agreement import measure_agreement
 from equipoise.measurement.calibration import fit_temperature
+from equipoise.measurement.footprint import measured_footprint
 from equipoise.measurement.quality import find_truth, measure_quality
 from equipoise.measurement.robustness import corrupt, measure_robustness
 from equipoise.measurement.speed import measure_speed, pinned_to_one_core
@@ -107,21 +108,32 @@ def _guard(context: TrialContext, task: Task) -> Guard:
     return Guard(task, taken.inputs, taken.labels, settings.int8_max_drop, settings.int8_guard_s)
 
 
-def time_candidate(context: TrialContext, recipe: Recipe, model: str) -> Speed:
-    """Measure speed; the caller holds the measured slot."""
+def time_candidate(context: TrialContext, recipe: Recipe, model: str) -> tuple[Speed, dict[str, Any]]:
+    """Measure speed and memory in this process, which is new and holds the measured slot.
+
+    Returns:
+        The figures, and this machine's description with its `fingerprint`.
+    """
     progress.tell(f"timing {recipe.label}", 0, 1, force=True)
-    settings = context.config.measurement
-    with pinned_to_one_core():
+    config = context.config
+    machine = hardware.describe_hardware()
+    inputs = context.data.validation.inputs
+    with pinned_to_one_core(), measured_footprint() as footprint:
         engine = open_engine(recipe.engine, Path(model), recipe.precision, threads=1)
-        return measure_speed(
+        speed = measure_speed(
             Predictor(context.load_task(vocabulary=recipe.vocabulary), engine),
-            context.data.validation.inputs,
-            requests=settings.latency_requests,
-            batches=settings.throughput_batches,
-            batch_size=settings.batch_size,
-            resamples=settings.resamples,
-            seed=context.config.seed,
+            inputs,
+            requests=config.measurement.latency_requests,
+            batches=config.measurement.throughput_batches,
+            max_batch_size=config.serving.max_batch_size,
+            max_batch_tokens=config.serving.max_batch_tokens,
+            p99_ms=config.cost.p99_ms or config.constraints.p99_ms,
+            model_bytes=storage.folder_bytes(Path(model)),
+            resamples=config.measurement.resamples,
+            seed=config.seed,
         )
+    speed = speed.model_copy(update={"peak_memory_bytes": footprint.peak_bytes})
+    return speed, {**machine, "fingerprint": hardware.fingerprint(machine)}
 
 
 def rejection(agreement: Agreement, recipe: Recipe, context: TrialContext) -> str | None:

@@ -84,7 +84,8 @@ def _time_untrained(context: TrialContext, reference: Any, recipe: Recipe) -> Sp
             exporter = ray.remote(**options)(export_untrained)
             ray.get(exporter.remote(reference, recipe, str(target)))
             timed = ray.remote(**options, resources={MEASURED_SLOT: 1})(time_candidate)
-            speed: Speed = ray.get(timed.remote(reference, recipe, str(target)))
+            speed: Speed
+            speed, _ = ray.get(timed.remote(reference, recipe, str(target)))
             return speed
     finally:
         shutil.rmtree(target, ignore_errors=True)

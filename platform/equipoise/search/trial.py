@@ -61,14 +61,14 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
                 num_cpus=cores,
                 resources={MEASURED_SLOT: 1},
                 max_retries=1,
+                max_calls=1,  # a process of its own, so that its memory is the candidate's
                 scheduling_strategy="DEFAULT",
             )(_with_cpu)
-            speed, block.used_core_seconds = ray.get(
+            (speed, machine), block.used_core_seconds = ray.get(
                 timed.remote(time_candidate, reference, recipe, str(target))
             )
             judged["seconds"]["speed"] = time.perf_counter() - start
     reason = rejection(judged["agreement"], recipe, context)
-    machine = hardware.describe_hardware()
     student_core_s = trained_s * resolve_workers(context.config.training)
     candidate = Candidate(
         recipe_hash=name,
@@ -100,7 +100,7 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
             resamples=context.config.measurement.resamples,
             seed=context.config.seed,
         ),
-        hardware={**machine, "fingerprint": hardware.fingerprint(machine)},
+        hardware=machine,
         seed=context.config.seed,
         revision=context.revision,
         spared=judged["spared"],

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from equipoise.engines.buckets import BUCKET_TOKENS, LIKE_LENGTH
 from equipoise_serving.batching import (
-    BUCKET_TOKENS,
-    LIKE_LENGTH,
     Answer,
     Batcher,
     count_text_tokens,
