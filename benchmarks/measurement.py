@@ -60,7 +60,7 @@ def main() -> None:
             found: dict[str, list[Speed]] = {load: [] for load in LOADS}
             with pinned_to_one_core():
                 predictor = Predictor(task, open_engine(engine, target, precision, threads=1))
-            for turn in range(given.times):
+            for _ in range(given.times):
                 for load, code in LOADS.items():
                     with _beside(code), pinned_to_one_core():
                         found[load].append(
@@ -74,7 +74,7 @@ def main() -> None:
                                 p99_ms=None,
                                 model_bytes=storage.folder_bytes(target),
                                 resamples=100,
-                                seed=turn,
+                                seed=config.seed,
                             )
                         )
             figures += _compare(f"{engine} {precision}", found)
@@ -84,16 +84,16 @@ def main() -> None:
 
 def _compare(build: str, found: dict[str, list[Speed]]) -> list[Measured]:
     figures = []
-    wall, corrected = (
-        {load: np.array([pick(speed) for speed in speeds]) for load, speeds in found.items()}
-        for pick in (lambda speed: speed.wall_p50_ms, lambda speed: speed.latency_p50_ms.value)
-    )
+    wall = {load: np.array([speed.wall_p50_ms for speed in speeds]) for load, speeds in found.items()}
+    corrected = {
+        load: np.array([speed.latency_p50_ms.value for speed in speeds]) for load, speeds in found.items()
+    }
     calm = float(np.median(corrected["nothing"]))
     for load in found:
         slowdown = np.median([speed.slowdown for speed in found[load]])
         print(
-            f"{build}, beside {load}: by the clock {_told(wall[load])} ms, corrected {_told(corrected[load])} "
-            f"ms, slowed {slowdown:.2f} times",
+            f"{build}, beside {load}: {_told(wall[load])} ms by the clock, {_told(corrected[load])} corrected, "
+            f"slowed {slowdown:.2f} times",
             flush=True,
         )
         figures.append(
@@ -101,9 +101,7 @@ def _compare(build: str, found: dict[str, list[Speed]]) -> list[Measured]:
         )
         if load != "nothing":
             off = abs(float(np.median(corrected[load])) / calm - 1)
-            figures.append(
-                Measured(f"{build} beside {load}: distance to that beside nothing", off, 0.1, "lower")
-            )
+            figures.append(Measured(f"{build} beside {load}: from that beside nothing", off, 0.1, "lower"))
     return figures
 
 

@@ -20,7 +20,7 @@ class Lap:
 
     wall_s: float
     own_s: float
-    """The wall time less the wait for a core; never below the thread's CPU time, never above the wall time."""
+    """The wall time less the wait for a core, and never below the thread's CPU time."""
 
 
 class Stopwatch:

@@ -97,7 +97,7 @@ class Quality(Record):
 class Speed(Record):
     """What a model takes, on one pinned thread, tokenizer included, at the data's own lengths.
 
-    Times are those of a calm machine: without the wait for a core, and divided by `slowdown` (by 1.5 at most).
+    Times are those of a calm machine: without the wait for a core, divided by `slowdown` (by 1.5 at most).
     """
 
     latency_p50_ms: Figure
