@@ -92,8 +92,8 @@ def _compare(build: str, found: dict[str, list[Speed]]) -> list[Measured]:
     for load in found:
         slowdown = np.median([speed.slowdown for speed in found[load]])
         print(
-            f"{build}, beside {load}: {_told(wall[load])} ms by the clock, {_told(corrected[load])} corrected, "
-            f"slowed {slowdown:.2f} times",
+            f"{build}, beside {load}: {_told(wall[load])} ms by the clock, {_told(corrected[load])} "
+            f"corrected, slowed {slowdown:.2f} times",
             flush=True,
         )
         figures.append(
