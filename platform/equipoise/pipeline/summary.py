@@ -8,7 +8,7 @@ from equipoise.costs.ledger import ledger_usd, read_ledger
 from equipoise.costs.ledger_reconcile import reconcile
 from equipoise.errors import RunFolderError
 from equipoise.runs import Candidate, Quality, RunFolder
-from equipoise.search.comparability import hardware_note, slower_notes
+from equipoise.search.comparability import disturbed_note, hardware_note, slower_notes
 
 
 def summarize(run: RunFolder) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def summarize(run: RunFolder) -> dict[str, Any]:
         "name": run.read("config.json")["name"],
         "candidates": len(candidates),
         "hardware_note": hardware_note(candidates),
+        "disturbed_note": disturbed_note(candidates),
         "slower": slower_notes(candidates),
         "engines": sorted({candidate.recipe.engine for candidate in candidates}),
         "structures": len({candidate.recipe.structure for candidate in candidates}),

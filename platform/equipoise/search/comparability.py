@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from equipoise.runs import Candidate
 
+DISTURBED = 1.25
+"""Slowdown from which a figure is named: there the correction was seen to be off by up to a tenth."""
+
 
 def hardware_note(candidates: Sequence[Candidate]) -> str | None:
     """One line where the candidates were measured on machines that differ; None where they were not."""
@@ -49,6 +52,19 @@ def slower_notes(candidates: Sequence[Candidate]) -> list[str]:
         f"{candidate.speed.latency_p50_ms.value:.2f} ms against {parent.speed.latency_p50_ms.value:.2f}"
         for candidate, parent in find_slower(candidates)
     ]
+
+
+def disturbed_note(candidates: Sequence[Candidate]) -> str | None:
+    """One line where the machine was far from calm while candidates were timed; None where it was not."""
+    slowdowns = [candidate.speed.slowdown for candidate in candidates]
+    disturbed = [slowdown for slowdown in slowdowns if slowdown >= DISTURBED]
+    if not disturbed:
+        return None
+    return (
+        f"{len(disturbed)} of {len(slowdowns)} candidates were timed on a disturbed machine (up to "
+        f"{max(disturbed):.1f} times slower than calm): their times are corrected, and less certain than "
+        "their intervals say"
+    )
 
 
 def _machine(candidate: Candidate) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from equipoise.runs import Candidate, Figure
-from equipoise.search.comparability import find_slower, hardware_note, slower_notes
+from equipoise.search.comparability import disturbed_note, find_slower, hardware_note, slower_notes
 
 Build = Callable[..., Candidate]
 
@@ -48,3 +48,18 @@ def test_other_hardware_is_no_parent(build_candidate: Build) -> None:
     teacher = timed(build_candidate(), 10)
     elsewhere = timed(build_candidate((0, 5), "openvino", "int8"), 99, "there")
     assert find_slower([teacher, elsewhere]) == []
+
+
+def test_a_disturbed_machine_is_named(build_candidate: Build) -> None:
+    def slowed(candidate: Candidate, slowdown: float) -> Candidate:
+        return candidate.model_copy(
+            update={"speed": candidate.speed.model_copy(update={"slowdown": slowdown})}
+        )
+
+    calm, disturbed = slowed(build_candidate(), 1.1), slowed(build_candidate((0,)), 1.38)
+    assert disturbed_note([calm]) is None
+    note = disturbed_note([calm, disturbed])
+    assert note is not None
+    assert note.startswith(
+        "1 of 2 candidates were timed on a disturbed machine (up to 1.4 times slower than calm)"
+    )
