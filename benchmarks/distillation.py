@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=REPOSITORY / "runs" / "distillation")
     given = parser.parse_args()
     ray_runtime.prepare_environment()
-    config = _config(given.config, given.workers, given.data)
+    config = load_shipped(given.config, given.workers, given.data)
     layers = tuple(int(layer) for layer in given.layers.split(","))
     ray_runtime.start_ray()
     try:
@@ -71,7 +71,8 @@ def main() -> None:
     print(write_result(name, command, figures, measured_here_and_now()))
 
 
-def _config(name: str, workers: int, data: Path | None) -> RunConfig:
+def load_shipped(name: str, workers: int, data: Path | None) -> RunConfig:
+    """A config of `jobs/configs`, with so many workers, and its files taken from a folder."""
     config = load_config(REPOSITORY / "jobs" / "configs" / f"{name}.yaml")
     training = config.training.model_copy(update={"workers": workers})
     sources = config.data

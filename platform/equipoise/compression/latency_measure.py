@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from equipoise.engines import Predictor, open_engine
 from equipoise.engines.architectures import find_class, read_config
 from equipoise.engines.narrowing import find_parts, keep_units, read_widths
 from equipoise.measurement.speed import pinned_to_one_core
+from equipoise.measurement.stopwatch import opened_stopwatch
 from equipoise.tasks import Arrays, Task
 from equipoise.training.initialization import keep_layers, save_model
 
@@ -171,15 +172,13 @@ class Bench:
             return Predictor(self.task, open_engine(self.engine, target, self.precision, threads=1))
 
     def time(self, predictor: Predictor) -> NDArray[np.float64]:
-        """Milliseconds of each input, alone."""
+        """Milliseconds of each input, alone, without the wait for a core."""
         found = np.empty(len(self.inputs))
-        with pinned_to_one_core():
+        with pinned_to_one_core(), opened_stopwatch() as stopwatch:
             for warm_up in self.inputs[:10]:
                 predictor.predict([warm_up])
             for place, value in enumerate(self.inputs):
-                start = time.perf_counter()
-                predictor.predict([value])
-                found[place] = (time.perf_counter() - start) * 1e3
+                found[place] = stopwatch.time(partial(predictor.predict, [value])).own_s * 1e3
         return found
 
     def compare(self, other: Predictor, whole: Predictor) -> tuple[float, NDArray[np.float64]]:

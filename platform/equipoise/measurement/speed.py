@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def measure_speed(
         for single in singles[:_WARM_UP]:
             predictor.predict(single)
         for single in singles[_WARM_UP:]:
-            timer.time(lambda single=single: predictor.predict(single))  # type: ignore[misc]
+            timer.time(partial(predictor.predict, single))
         alone = timer.finish()
         size = _best_batch(predictor, inputs, timer, max_batch_size, max_batch_tokens, p99_ms, rng)
         queue = _queue(predictor, inputs, size, max_batch_tokens, rng)
@@ -88,7 +89,7 @@ def measure_speed(
         for index in range(batches):
             batch = next(queue)
             rows[index] = len(batch)
-            timer.time(lambda batch=batch: predictor.predict(batch))  # type: ignore[misc]
+            timer.time(partial(predictor.predict, batch))
         together = timer.finish()
     calm_s = timer.reference.calm_s([*alone.takes_s, *together.takes_s])
     latencies_ms, batch_s = alone.corrected_s(calm_s) * 1e3, together.corrected_s(calm_s)
@@ -183,7 +184,7 @@ def _best_batch(
         predictor.predict(next(queue))  # an engine prepares itself for a size that it has not seen
         laps = []
         for batch in (next(queue) for _ in range(_TRIED_BATCHES)):
-            lap = timer.stopwatch.time(lambda batch=batch: predictor.predict(batch))  # type: ignore[misc]
+            lap = timer.stopwatch.time(partial(predictor.predict, batch))
             laps.append((len(batch), lap.own_s))
         rps = sum(rows for rows, _ in laps) / sum(seconds for _, seconds in laps)
         if p99_ms is None or max(seconds for _, seconds in laps) * 1e3 <= p99_ms:
