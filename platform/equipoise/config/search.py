@@ -56,7 +56,14 @@ class SearchConfig(Section):
     ffn_shares: tuple[Share, ...] = Field(
         (1.0,), min_length=1, description="Shares of its FFN neurons that a structure keeps in each layer."
     )
-    importance: Importance = Field("taylor", description="Scores by which heads and neurons are kept.")
+    channel_shares: tuple[Share, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="Of a CNN, shares of its channels that a structure keeps in the stem and each stage.",
+    )
+    importance: Importance = Field(
+        "taylor", description="Scores by which heads, neurons and channels are kept."
+    )
     vocabulary: tuple[Vocabulary, ...] = Field(
         ("full",), min_length=1, description="Whole vocabulary, or the pieces that the task's rows use."
     )
