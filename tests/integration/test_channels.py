@@ -14,7 +14,7 @@ from equipoise.bundle import open_bundle
 from equipoise.engines import Predictor, open_engine
 from equipoise.runs import RunFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def write_images(folder: Path, count: int, seed: int) -> str:
@@ -59,7 +59,9 @@ def finished(runs: Any, tiny_run: Callable[..., dict[str, Any]]) -> RunFolder:
         },
     }
     folder = runs.folder / "run"
-    done = runs.call("run", "-f", str(runs.write("run.yaml", values)), "--out", str(folder), "--json")
+    done = runs.call(
+        "run", "-f", str(runs.write("run.yaml", values)), "--out", str(folder), "--json", timeout_s=1100
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return RunFolder(folder)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from equipoise import hardware
 from equipoise.compression.export import nearest_precision, supported
 from equipoise.compression.latency_table import Fitted
 from equipoise.compression.structure import student_layers
@@ -251,16 +252,15 @@ def _runtimes(search: SearchConfig, layout: Layout) -> dict[str, tuple[str, str]
     for engine in able:
         _check_installed(engine, "search.engines")
     for named in search.precisions or ():
+        _check_native(named, list(dict.fromkeys(itertools.chain(*able.values()))), "search.precisions")
         if not any(named in found for found in able.values()):
             raise _no_engine(named, able, layout)
     found = {"torch-fp32": ("torch", "fp32")}
     for engine, precisions in able.items():
         for precision in precisions:
             # What is guarded costs minutes to find, and is int8 itself wherever that is good enough.
-            wanted = (
-                precision != "int8_guarded" if search.precisions is None else precision in search.precisions
-            )
-            if wanted:
+            usual = precision != "int8_guarded" and (precision != "fp16" or hardware.has_fp16())
+            if usual if search.precisions is None else precision in search.precisions:
                 found[_runtime_name(engine, precision)] = (engine, precision)
     return found
 
@@ -287,7 +287,20 @@ def _check_runtime(recipe: Recipe, layout: Layout, where: str) -> None:
             value=recipe.precision,
             remedy=f"use {nearest_precision(recipe.precision, able)}; {recipe.engine} has {', '.join(able)}",
         )
+    _check_native(recipe.precision, able, f"{where}.precision")
     _check_installed(recipe.engine, f"{where}.engine")
+
+
+def _check_native(precision: str, able: Sequence[str], where: str) -> None:
+    """Refuse fp16 where the CPU would only unpack it, and compute in fp32."""
+    if precision == "fp16" and not hardware.has_fp16():
+        others = [name for name in able if name != "fp16"]
+        raise ConfigError(
+            "this CPU does not multiply fp16 natively (AVX-512 FP16 or AMX FP16)",
+            where=where,
+            value=precision,
+            remedy=f"use {nearest_precision(precision, others)}",
+        )
 
 
 def _check_installed(engine: str, where: str) -> None:

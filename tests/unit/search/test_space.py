@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 
+from equipoise import hardware
 from equipoise.compression.channel_widths import ChannelWidths
 from equipoise.compression.export import SUPPORTED, SUPPORTED_CAUSAL
 from equipoise.compression.structure import structure_key
@@ -68,7 +69,8 @@ def test_the_default_space_of_a_six_layer_teacher() -> None:
         (0,),
     }
     every = {(e, p) for e, found in SUPPORTED.items() for p in found}
-    assert every - set(space.runtimes.values()) == {("openvino", "int8_guarded")}
+    left = {("openvino", "int8_guarded")} | (set() if hardware.has_fp16() else {("openvino", "fp16")})
+    assert every - set(space.runtimes.values()) == left
     assert not space.teacher.distilled
     assert (space.teacher.engine, space.teacher.precision) == ("torch", "fp32")
 
@@ -100,7 +102,8 @@ def test_a_student_deeper_than_its_teacher_is_refused() -> None:
 
 def test_weights_alone_are_quantized_of_language_models_and_of_no_others() -> None:
     causal, others = Space(SearchConfig(), 6, layout="prompt"), Space(SearchConfig(), 6, layout="words")
-    assert set(causal.runtimes.values()) == {(e, p) for e, found in SUPPORTED_CAUSAL.items() for p in found}
+    every = {(e, p) for e, found in SUPPORTED_CAUSAL.items() for p in found}
+    assert set(causal.runtimes.values()) | {("openvino", "fp16")} == every
     assert not {precision for _, precision in others.runtimes.values()} & {"int8_weights", "int4_weights"}
     assert not {precision for _, precision in causal.runtimes.values()} & {"int8", "int8_dynamic"}
     # The teacher and each structure are tried at 8 bits first; the sampler decides about 4.
@@ -136,6 +139,25 @@ def test_what_is_guarded_is_tried_where_it_is_named_and_is_no_anchor() -> None:
     space = Space(SearchConfig(precisions=("int8", "int8_guarded")), 6)
     assert ("openvino", "int8_guarded") in space.runtimes.values()
     assert {recipe.precision for recipe in space.anchors()} == {"fp32", "int8"}
+
+
+@pytest.mark.parametrize(("flags", "native"), [(["avx512_bf16"], False), (["avx512_fp16"], True)])
+def test_fp16_is_tried_where_the_cpu_multiplies_it_and_refused_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], native: bool, space_of: Callable[..., Space]
+) -> None:
+    monkeypatch.setattr(hardware, "describe_hardware", lambda: {"flags": flags})
+    assert (("openvino", "fp16") in Space(SearchConfig(), 6).runtimes.values()) is native
+    asked = SearchConfig(precisions=("int8", "fp16"))
+    steps = written({"quantize": {"engine": "openvino", "precision": "fp16"}})
+    if native:
+        assert ("openvino", "fp16") in Space(asked, 6).runtimes.values()
+        assert space_of(steps).anchors()[1].precision == "fp16"
+        return
+    for build in (lambda: Space(asked, 6), lambda: space_of(steps)):
+        with pytest.raises(ConfigError, match="does not multiply fp16 natively") as caught:
+            build()
+        assert str(caught.value.where).endswith("precision") or caught.value.where == "search.precisions"
+        assert caught.value.remedy == "use bf16"
 
 
 SHAPE = Shape(6, widths=Widths(heads=(12,) * 6, ffn=(1536,) * 6))
