@@ -25,14 +25,14 @@ ONNX_FILE = "model.onnx"
 SUPPORTED: dict[str, tuple[str, ...]] = {
     "torch": ("fp32", "bf16"),
     "onnxruntime": ("fp32", "int8", "int8_dynamic"),
-    "openvino": ("fp32", "bf16", "int8_guarded", "int8"),
+    "openvino": ("fp32", "bf16", "fp16", "int8_guarded", "int8"),
 }
 """Precisions that each engine can be given."""
 
 SUPPORTED_CAUSAL: dict[str, tuple[str, ...]] = {
     "torch": ("fp32", "bf16"),
     "onnxruntime": ("fp32",),
-    "openvino": ("fp32", "bf16", "int4_weights", "int8_weights"),
+    "openvino": ("fp32", "bf16", "fp16", "int4_weights", "int8_weights"),
 }
 """Of a causal language model: its weights alone are quantized, for they are what it waits for."""
 
@@ -44,7 +44,7 @@ def supported(layout: Layout) -> dict[str, tuple[str, ...]]:
 
 def nearest_precision(wanted: str, able: Sequence[str]) -> str:
     """Of those that there are, the one of the nearest number of bits, and of the nearest kind among them."""
-    bits = {"fp32": 32, "bf16": 16}
+    bits = {"fp32": 32, "bf16": 16, "fp16": 16}
 
     def distance(name: str) -> tuple[int, bool, bool]:
         fewer = [bits.get(each, 4 if each.startswith("int4") else 8) for each in (wanted, name)]
@@ -102,7 +102,7 @@ def export_model(
         model = quantize_openvino(model, calibration, transformer=_is_transformer(source))
     elif precision in ("int8_weights", "int4_weights"):
         model = compress_openvino(model, precision)
-    openvino.save_model(model, target / "model.xml", compress_to_fp16=precision == "bf16")
+    openvino.save_model(model, target / "model.xml", compress_to_fp16=precision in ("bf16", "fp16"))
     return spared
 
 

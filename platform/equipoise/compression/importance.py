@@ -8,7 +8,7 @@ squared. `magnitude`: the squared norm of the weights in and out, which needs no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,44 +55,66 @@ def most_important(scores: Sequence[float], count: int) -> list[int]:
     return sorted(int(place) for place in order)
 
 
-def _taylor(model: Any, parts: list[LayerParts], examples: Examples) -> Scores:
-    gates: dict[tuple[int, str], torch.Tensor] = {}
-    sums: dict[tuple[int, str], torch.Tensor] = {}
-    sizes = {"heads": [part.heads for part in parts], "ffn": [part.ffn for part in parts]}
+Gates = Mapping[str, tuple[Sequence[torch.nn.Module], int]]
+"""By name: the modules whose input a gate stands on, and how many units it has."""
 
-    def gate(place: int, kind: str) -> Any:
-        def hook(_module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+
+def squared_slopes(model: Any, gates: Gates, examples: Examples) -> dict[str, tuple[float, ...]]:
+    """The squared derivative of a row's loss by each unit's gate, averaged over the rows.
+
+    One gate stands on the inputs of all its modules: equal parts of the last axis of a linear layer's, the
+    channels of a convolution's.
+    """
+    open_gates: dict[str, torch.Tensor] = {}
+    sums: dict[str, torch.Tensor] = {}
+
+    def gate(name: str, units: int) -> Any:
+        def hook(module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             given = inputs[0]
-            units = sizes[kind][place]
-            ones = torch.ones(given.shape[0], 1, units, 1, dtype=given.dtype, requires_grad=True)
-            gates[place, kind] = ones
-            split = given.reshape(given.shape[0], -1, units, given.shape[-1] // units) * ones
-            return (split.reshape(given.shape), *inputs[1:])
+            if name not in open_gates:
+                ones = torch.ones(len(given), 1, units, 1, dtype=given.dtype)
+                open_gates[name] = ones.requires_grad_()
+            channels = isinstance(module, torch.nn.Conv2d)
+            shape = (
+                (len(given), 1, units, -1) if channels else (len(given), -1, units, given.shape[-1] // units)
+            )
+            gated = given.reshape(shape) * open_gates[name]
+            return (gated.reshape(given.shape), *inputs[1:])
 
         return hook
 
-    handles = []
-    for place, part in enumerate(parts):
-        handles.append(part.joined.register_forward_pre_hook(gate(place, "heads")))
-        handles.append(part.contracting.register_forward_pre_hook(gate(place, "ffn")))
+    handles = [
+        module.register_forward_pre_hook(gate(name, units))
+        for name, (modules, units) in gates.items()
+        for module in modules
+    ]
     try:
         for start in range(0, len(examples), _BATCH_ROWS):
+            open_gates.clear()
             rows = np.arange(start, min(start + _BATCH_ROWS, len(examples)))
             batch = take_batch(examples, rows, "cpu", torch.float32)
             # The mean over the rows, so that a row's own gate has its own derivative over the batch's size.
             loss = compute_loss(model(**batch.inputs).logits, batch, Objective()) * len(batch.targets)
-            found = torch.autograd.grad(loss, list(gates.values()))
-            for key, derivative in zip(gates, found, strict=True):
+            found = torch.autograd.grad(loss, list(open_gates.values()))
+            for name, derivative in zip(open_gates, found, strict=True):
                 square = derivative.reshape(derivative.shape[0], -1).double().square().sum(dim=0)
-                sums[key] = sums.get(key, 0) + square
+                sums[name] = sums.get(name, 0) + square
     finally:
         for handle in handles:
             handle.remove()
-    by_kind = {
-        kind: tuple(tuple((sums[place, kind] / len(examples)).tolist()) for place in range(len(parts)))
-        for kind in sizes
-    }
-    return Scores(heads=by_kind["heads"], ffn=by_kind["ffn"])
+    return {name: tuple((total / len(examples)).tolist()) for name, total in sums.items()}
+
+
+def _taylor(model: Any, parts: list[LayerParts], examples: Examples) -> Scores:
+    gates: dict[str, tuple[Sequence[torch.nn.Module], int]] = {}
+    for place, part in enumerate(parts):
+        gates[f"heads {place}"] = ([part.joined], part.heads)
+        gates[f"ffn {place}"] = ([part.contracting], part.ffn)
+    found = squared_slopes(model, gates, examples)
+    return Scores(
+        heads=tuple(found[f"heads {place}"] for place in range(len(parts))),
+        ffn=tuple(found[f"ffn {place}"] for place in range(len(parts))),
+    )
 
 
 def _head_norms(part: LayerParts) -> tuple[float, ...]:

@@ -82,7 +82,7 @@ def recipe_hash(recipe: Recipe) -> str:
 def structure_key(recipe: Recipe) -> str:
     """Folder name of a trained structure, such as `layers-0-5` or `layers-0-5-ffn-768`."""
     parts = ["layers", *map(str, recipe.layers)]
-    for name, counts in (("heads", recipe.heads), ("ffn", recipe.ffn)):
+    for name, counts in (("heads", recipe.heads), ("ffn", recipe.ffn), ("channels", recipe.channels)):
         if counts is not None:
             parts += [name, *map(str, counts[:1] if len(set(counts)) == 1 else counts)]
     if recipe.narrowed and recipe.importance != "taylor":

@@ -20,6 +20,9 @@ class Prune(Section):
     )
     heads: Share | Counts = Field(1.0, description="Share of the attention heads, or how many in each layer.")
     ffn: Share | Counts = Field(1.0, description="Share of the FFN neurons, or how many in each layer.")
+    channels: Share | Counts = Field(
+        1.0, description="Of a CNN, share of the channels, or how many in the stem and in each stage."
+    )
     speedup: float | None = Field(
         None,
         gt=1,
@@ -31,7 +34,9 @@ class Prune(Section):
     sparsity: float = Field(
         0.0, ge=0, lt=1, description="Share of each matrix's weights that are set to zero, by magnitude."
     )
-    importance: Importance = Field("taylor", description="By which scores heads and neurons are kept.")
+    importance: Importance = Field(
+        "taylor", description="By which scores heads, neurons and channels are kept."
+    )
     vocabulary: Vocabulary = Field("full", description="Keep the whole vocabulary, or what the task uses.")
 
     @property
@@ -43,7 +48,8 @@ class Prune(Section):
     def _one_way(self) -> Self:
         if self.speedup is not None and self.p99_ms is not None:
             raise ValueError("speedup and p99_ms are two targets: give one")
-        if self.timed and (self.layers is not None or self.heads != 1.0 or self.ffn != 1.0):
+        given = self.layers is not None or {self.heads, self.ffn, self.channels} != {1.0}
+        if self.timed and given:
             raise ValueError("a target chooses layers, heads and ffn by itself: leave them out")
         return self
 
@@ -114,9 +120,7 @@ class CompressionConfig(Section):
         (),
         description="Recipes, each a list of steps (prune, distil, quantize); measured after the teacher.",
     )
-    importance_rows: int = Field(
-        256, ge=1, description="Training rows that Taylor scores of heads and neurons are read from."
-    )
+    importance_rows: int = Field(256, ge=1, description="Training rows that Taylor scores are read from.")
 
     int8_max_drop: float = Field(
         0.005,

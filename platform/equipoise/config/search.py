@@ -9,7 +9,9 @@ from pydantic import Field
 from equipoise.config.section import Section
 
 LayerChoice = Literal["first", "spread", "last"]
-Precision = Literal["fp32", "bf16", "int8", "int8_guarded", "int8_dynamic", "int8_weights", "int4_weights"]
+Precision = Literal[
+    "fp32", "bf16", "fp16", "int8", "int8_guarded", "int8_dynamic", "int8_weights", "int4_weights"
+]
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 Objective = Literal["metric", "robustness", "calibration", "latency_p99_ms", "serving_usd_per_1k", "bytes"]
 Importance = Literal["taylor", "magnitude"]
@@ -56,7 +58,14 @@ class SearchConfig(Section):
     ffn_shares: tuple[Share, ...] = Field(
         (1.0,), min_length=1, description="Shares of its FFN neurons that a structure keeps in each layer."
     )
-    importance: Importance = Field("taylor", description="Scores by which heads and neurons are kept.")
+    channel_shares: tuple[Share, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="Of a CNN, shares of its channels that a structure keeps in the stem and each stage.",
+    )
+    importance: Importance = Field(
+        "taylor", description="Scores by which heads, neurons and channels are kept."
+    )
     vocabulary: tuple[Vocabulary, ...] = Field(
         ("full",), min_length=1, description="Whole vocabulary, or the pieces that the task's rows use."
     )
@@ -66,8 +75,8 @@ class SearchConfig(Section):
     precisions: tuple[Precision, ...] | None = Field(
         None,
         min_length=1,
-        description="Precisions to try; null is every one that the engines have for the family, without "
-        "int8_guarded.",
+        description="Precisions to try; null is every one that the engines have for the family on this CPU, "
+        "without int8_guarded.",
     )
 
 

@@ -31,11 +31,12 @@ def open_model(folder: Path, precision: str, threads: int) -> OpenVinoEngine:
     The inference precision is always stated: left alone, OpenVINO runs bf16 wherever the CPU has
     AMX, and the same bundle would answer differently on different machines.
     """
-    compiled = openvino.Core().compile_model(
+    core = openvino.Core()
+    compiled = core.compile_model(
         str(folder / MODEL_FILE),
         "CPU",
         {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_PRECISION_HINT": _hint(core, precision),
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
@@ -45,3 +46,10 @@ def open_model(folder: Path, precision: str, threads: int) -> OpenVinoEngine:
         },
     )
     return OpenVinoEngine(compiled)
+
+
+def _hint(core: openvino.Core, precision: str) -> str:
+    """What to compute in. Asked for fp16 where the CPU has none, OpenVINO would take bf16."""
+    if precision == "fp16" and "FP16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return "f16"
+    return "bf16" if precision == "bf16" else "f32"

@@ -142,8 +142,10 @@ class Recipe(Record):
     """Attention heads that each kept layer keeps; None is all."""
     ffn: tuple[int, ...] | None = None
     """Neurons that each kept layer's feed-forward part keeps; None is all."""
+    channels: tuple[int, ...] | None = None
+    """Of a CNN, channels that its stem, each stage and a last projection keep; None is all."""
     importance: Importance = "taylor"
-    """By which scores heads and neurons are kept."""
+    """By which scores heads, neurons and channels are kept."""
     vocabulary: Vocabulary = "full"
     """`task`: only the pieces that the training rows use, and those that any word can be made of."""
     sparsity: float = 0.0
@@ -153,8 +155,8 @@ class Recipe(Record):
 
     @property
     def narrowed(self) -> bool:
-        """Whether heads or neurons are left out."""
-        return self.heads is not None or self.ffn is not None
+        """Whether heads, neurons or channels are left out."""
+        return self.heads is not None or self.ffn is not None or self.channels is not None
 
     @property
     def untouched(self) -> bool:
@@ -169,6 +171,8 @@ class Recipe(Record):
             prune["heads"] = list(self.heads)
         if self.ffn is not None:
             prune["ffn"] = list(self.ffn)
+        if self.channels is not None:
+            prune["channels"] = list(self.channels)
         if self.narrowed:
             prune["importance"] = self.importance
         if self.vocabulary != "full":
@@ -190,6 +194,7 @@ class Recipe(Record):
         parts = [f"{self.depth} {noun} ({kept})"]
         parts += [f"heads {_short(self.heads)}"] if self.heads is not None else []
         parts += [f"FFN {_short(self.ffn)}"] if self.ffn is not None else []
+        parts += [f"channels {_short(self.channels)}"] if self.channels is not None else []
         parts += ["by magnitude"] if self.narrowed and self.importance == "magnitude" else []
         parts += ["task vocabulary"] if self.vocabulary == "task" else []
         parts += [f"{self.sparsity:.0%} zeros"] if self.sparsity else []

@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from equipoise.compression.channel_widths import ChannelWidths, read_channels
 from equipoise.compression.structure import read_layers
 from equipoise.engines.architectures import find_class, read_config
 from equipoise.engines.widths import Widths
 from equipoise.errors import ConfigError, ModelError
 
-_FFN_STEP = 8
-"""Widths from a share are rounded to whole vectors of a core."""
+_STEP = 8
+"""Neurons and channels from a share are rounded to whole vectors of a core."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Layers of a teacher, those that must stay, and its widths; each None where it has none that is known.
+    """Layers of a teacher, those that must stay, its widths and channels; None where none are known.
 
-    `unknown` says why there are none.
+    `unknown` says why there are no widths, `kind` is its type in transformers.
     """
 
     depth: int
@@ -27,6 +28,8 @@ class Shape:
     widths: Widths | None = None
     head_size: int = 1
     folder: Path | None = None
+    channels: ChannelWidths | None = None
+    kind: str = "model"
     unknown: str = "its heads and neurons are not known"
 
     def need_widths(self, where: str, value: object) -> Widths:
@@ -40,6 +43,23 @@ class Shape:
                 self.unknown, where=where, value=value, remedy="leave it at 1; whole layers can be left out"
             )
         return self.widths
+
+    def need_channels(self, where: str, value: object) -> ChannelWidths:
+        """The channels.
+
+        Raises:
+            ConfigError: it has none that are known.
+        """
+        if self.channels is None:
+            raise ConfigError(
+                f"channels of a {self.kind} are not known",
+                where=where,
+                value=value,
+                remedy="leave it at 1; heads and FFN neurons can be left out"
+                if self.widths is not None
+                else "leave it at 1; whole layers can be left out",
+            )
+        return self.channels
 
     def check_vocabulary(self, where: str) -> None:
         """Raise ConfigError unless the vocabulary can be trimmed."""
@@ -57,7 +77,7 @@ def read_shape(folder: Path, model_class: str, *, widths: bool) -> Shape:
     """Measures of the model in a folder.
 
     Args:
-        widths: whether heads and neurons are asked for; they take building the model without weights.
+        widths: whether heads, neurons and channels are asked for; building the model without weights tells.
     """
     depth, required = read_layers(folder)
     if not widths:
@@ -67,15 +87,19 @@ def read_shape(folder: Path, model_class: str, *, widths: bool) -> Shape:
     from equipoise.engines.narrowing import find_parts, read_widths
 
     config = read_config(folder)
+    kind, channels = config.model_type, read_channels(config)
     with torch.device("meta"):
         model = find_class(model_class).from_config(config)
     try:
-        return Shape(depth, required, read_widths(model), find_parts(model)[0].head_size, folder)
+        head_size = find_parts(model)[0].head_size
+        return Shape(depth, required, read_widths(model), head_size, folder, channels, kind)
     except ModelError:
         return Shape(
             depth,
             required,
             folder=folder,
+            channels=channels,
+            kind=kind,
             unknown=f"heads and neurons of a {config.model_type} are not known",
         )
 
@@ -121,8 +145,64 @@ def resolve_ffn(
     whole = [widths.ffn[layer] for layer in layers]
     if not isinstance(wanted, float):
         return _counts(wanted, whole, where)
-    kept = [min(count, max(_FFN_STEP, round(wanted * count / _FFN_STEP) * _FFN_STEP)) for count in whole]
+    kept = [min(count, max(_STEP, round(wanted * count / _STEP) * _STEP)) for count in whole]
     return None if kept == whole else tuple(kept)
+
+
+def resolve_channels(wanted: float | Sequence[int], shape: Shape, where: str) -> tuple[int, ...] | None:
+    """Channels that the stem and each stage keep, of a share in steps of 8; None where that is all of them.
+
+    Raises:
+        ConfigError: counts that the teacher has not, or that its config cannot say.
+    """
+    if wanted == 1.0:
+        return None
+    widths = shape.need_channels(where, wanted)
+    if isinstance(wanted, float):
+        return _shared_channels(wanted, widths, where)
+    whole = ", ".join(map(str, widths.counts))
+    if len(wanted) != len(widths.counts) or any(
+        kept > count for kept, count in zip(wanted, widths.counts, strict=False)
+    ):
+        raise ConfigError(
+            f"does not fit {whole}",
+            where=where,
+            value=list(wanted),
+            remedy=f"give {len(widths.counts)} numbers, for the stem, each stage and a last projection, "
+            "at most as many as it has",
+        )
+    even = [max(1, round(kept / step)) * step for kept, step in zip(wanted, widths.steps, strict=True)]
+    if even != list(wanted):
+        raise ConfigError(
+            "are no multiples of what a bottleneck divides by",
+            where=where,
+            value=list(wanted),
+            remedy=f"use {even}",
+        )
+    if not widths.keeps_shortcuts(wanted):
+        raise ConfigError(
+            f"would turn a shortcut of {whole} into another kind",
+            where=where,
+            value=list(wanted),
+            remedy="give neighbours that are equal equal numbers, and others different ones",
+        )
+    return None if tuple(wanted) == widths.counts else tuple(wanted)
+
+
+def _shared_channels(share: float, widths: ChannelWidths, where: str) -> tuple[int, ...] | None:
+    def kept(share: float) -> tuple[int, ...]:
+        return tuple(min(count, max(_STEP, round(share * count / _STEP) * _STEP)) for count in widths.counts)
+
+    found = kept(share)
+    if not widths.keeps_shortcuts(found):
+        able = [place / 100 for place in range(1, 101) if widths.keeps_shortcuts(kept(place / 100))]
+        raise ConfigError(
+            f"would turn a shortcut of {', '.join(map(str, widths.counts))} into another kind",
+            where=where,
+            value=share,
+            remedy=f"use {min(able, key=lambda other: abs(other - share)):g}, or give the numbers",
+        )
+    return None if found == widths.counts else found
 
 
 def _counts(wanted: Sequence[int], whole: Sequence[int], where: str) -> tuple[int, ...] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from equipoise import hardware
 from equipoise.compression.export import nearest_precision, supported
 from equipoise.compression.latency_table import Fitted
 from equipoise.compression.structure import student_layers
@@ -17,7 +18,7 @@ from equipoise.data import Layout
 from equipoise.engines import is_installed
 from equipoise.errors import ConfigError
 from equipoise.runs import Recipe
-from equipoise.search.shape import Shape, read_shape, resolve_ffn, resolve_heads
+from equipoise.search.shape import Shape, read_shape, resolve_channels, resolve_ffn, resolve_heads
 from equipoise.search.written import written_recipe
 
 Point = dict[str, Any]
@@ -41,17 +42,23 @@ class Structure:
     vocabulary: Vocabulary = "full"
     target: str | None = None
     sparsity: float = 0.0
+    channels: tuple[int, ...] | None = None
 
     @property
     def name(self) -> str:
         """Its name as a category of the sampler."""
         parts = [",".join(map(str, self.layers))]
-        for name, counts in (("heads", self.heads), ("ffn", self.ffn)):
+        for name, counts in (("heads", self.heads), ("ffn", self.ffn), ("channels", self.channels)):
             parts += [f"{name} {'/'.join(map(str, counts))}"] if counts is not None else []
         parts += [self.importance] if self.importance != "taylor" else []
         parts += ["vocabulary"] if self.vocabulary != "full" else []
         parts += [f"{self.sparsity:g} zeros"] if self.sparsity else []
         return " ".join([*parts, *([self.target] if self.target else [])])
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether heads, neurons or channels are left out."""
+        return self.heads is not None or self.ffn is not None or self.channels is not None
 
     @classmethod
     def of(cls, recipe: Recipe) -> Structure:
@@ -64,6 +71,7 @@ class Structure:
             recipe.vocabulary,
             recipe.target,
             recipe.sparsity,
+            recipe.channels,
         )
 
 
@@ -112,10 +120,12 @@ class Space:
         """The recipe of a point."""
         structure = self.structures[point["structure"]]
         engine, precision = self.runtimes[point["runtime"]]
-        narrowed = structure.heads is not None or structure.ffn is not None or structure.sparsity > 0
         return Recipe(
             depth=len(structure.layers),
-            distilled=narrowed or structure.target is not None or len(structure.layers) < self.teacher_depth,
+            distilled=structure.narrowed
+            or structure.sparsity > 0
+            or structure.target is not None
+            or len(structure.layers) < self.teacher_depth,
             engine=engine,
             precision=precision,
             **asdict(structure),
@@ -176,13 +186,21 @@ def open_space(
         ConfigError: a recipe that cannot be.
     """
     search = config.search
-    pruned = bool(config.compression.recipes) or {*search.head_shares, *search.ffn_shares} != {1.0}
+    shares = {*search.head_shares, *search.ffn_shares, *search.channel_shares}
+    pruned = bool(config.compression.recipes) or shares != {1.0}
     shape = read_shape(folder, model_class, widths=pruned)
     written = [
         written_recipe(steps, place, shape, (fitted or {}).get(place))
         for place, steps in enumerate(config.compression.recipes)
     ]
     space = Space(search, shape.depth, shape.required, layout=layout, shape=shape, written=written)
+    if config.distillation.hidden_weight and any(s.channels for s in space.structures.values()):
+        raise ConfigError(
+            "hidden states of fewer channels cannot be compared with the teacher's",
+            where="distillation.hidden_weight",
+            value=config.distillation.hidden_weight,
+            remedy="set it to 0, or leave all channels in",
+        )
     if config.distillation.relation_weight:
         for structure in space.structures.values():
             for count in structure.heads or ():
@@ -213,14 +231,17 @@ def _structures(search: SearchConfig, shape: Shape) -> list[Structure]:
     # Wide before narrow, and each structure that is made of the teacher's own widths before any other.
     heads = sorted({1.0, *search.head_shares}, reverse=True)
     ffn = sorted({1.0, *search.ffn_shares}, reverse=True)
+    channels = sorted({1.0, *search.channel_shares}, reverse=True)
     vocabularies = dict.fromkeys(("full", *search.vocabulary))
     found = []
-    for head_share, ffn_share, vocabulary, layers in itertools.product(heads, ffn, vocabularies, stacks):
+    for head_share, ffn_share, channel_share, vocabulary, layers in itertools.product(
+        heads, ffn, channels, vocabularies, stacks
+    ):
         kept_heads = resolve_heads(head_share, layers, shape, "search.head_shares")
         kept_ffn = resolve_ffn(ffn_share, layers, shape, "search.ffn_shares")
-        narrowed = kept_heads is not None or kept_ffn is not None
-        importance = search.importance if narrowed else "taylor"
-        found.append(Structure(layers, kept_heads, kept_ffn, importance, vocabulary))
+        kept_channels = resolve_channels(channel_share, shape, "search.channel_shares")
+        structure = Structure(layers, kept_heads, kept_ffn, vocabulary=vocabulary, channels=kept_channels)
+        found.append(replace(structure, importance=search.importance) if structure.narrowed else structure)
     return list(dict.fromkeys(found))
 
 
@@ -231,16 +252,15 @@ def _runtimes(search: SearchConfig, layout: Layout) -> dict[str, tuple[str, str]
     for engine in able:
         _check_installed(engine, "search.engines")
     for named in search.precisions or ():
+        _check_native(named, list(dict.fromkeys(itertools.chain(*able.values()))), "search.precisions")
         if not any(named in found for found in able.values()):
             raise _no_engine(named, able, layout)
     found = {"torch-fp32": ("torch", "fp32")}
     for engine, precisions in able.items():
         for precision in precisions:
             # What is guarded costs minutes to find, and is int8 itself wherever that is good enough.
-            wanted = (
-                precision != "int8_guarded" if search.precisions is None else precision in search.precisions
-            )
-            if wanted:
+            usual = precision != "int8_guarded" and (precision != "fp16" or hardware.has_fp16())
+            if usual if search.precisions is None else precision in search.precisions:
                 found[_runtime_name(engine, precision)] = (engine, precision)
     return found
 
@@ -267,7 +287,20 @@ def _check_runtime(recipe: Recipe, layout: Layout, where: str) -> None:
             value=recipe.precision,
             remedy=f"use {nearest_precision(recipe.precision, able)}; {recipe.engine} has {', '.join(able)}",
         )
+    _check_native(recipe.precision, able, f"{where}.precision")
     _check_installed(recipe.engine, f"{where}.engine")
+
+
+def _check_native(precision: str, able: Sequence[str], where: str) -> None:
+    """Refuse fp16 where the CPU would only unpack it, and compute in fp32."""
+    if precision == "fp16" and not hardware.has_fp16():
+        others = [name for name in able if name != "fp16"]
+        raise ConfigError(
+            "this CPU does not multiply fp16 natively (AVX-512 FP16 or AMX FP16)",
+            where=where,
+            value=precision,
+            remedy=f"use {nearest_precision(precision, others)}",
+        )
 
 
 def _check_installed(engine: str, where: str) -> None:

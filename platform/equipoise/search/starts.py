@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from equipoise import storage
 from equipoise.compression.structure import structure_key
@@ -40,18 +41,25 @@ def starting_folder(context: TrialContext, recipe: Recipe, ledger: LedgerWriter)
 
 
 def build_start(context: TrialContext, recipe: Recipe, target: str) -> None:
-    """Write the teacher's kept layers, heads, neurons and pieces as a model folder."""
+    """Write the teacher's kept layers, heads, neurons, channels and pieces as a model folder."""
+    from equipoise.compression.channels import keep_channels
     from equipoise.compression.importance import most_important
     from equipoise.compression.sparsity import sparsify
     from equipoise.compression.vocabulary import trim_embeddings
     from equipoise.engines.narrowing import find_parts, keep_units
     from equipoise.training.initialization import load_initial_model, save_model
+    from equipoise.training.residual_blocks import keep_blocks
 
     progress.tell(f"pruning to {recipe.structure}", 0, 1, force=True)
-    model: Any = load_initial_model(
-        str(context.teacher), context.load_task().model_class, None, recipe.layers
-    )
-    if recipe.narrowed:
+    # Scores of channels go by the teacher's own blocks, so these are left out last.
+    layers = recipe.layers if recipe.channels is None else None
+    model: Any = load_initial_model(str(context.teacher), context.load_task().model_class, None, layers)
+    if recipe.channels is not None:
+        keep_channels(
+            model, recipe.channels, read_channel_scores(context, recipe.importance), _an_image(context)
+        )
+        keep_blocks(model, recipe.layers)
+    if recipe.heads is not None or recipe.ffn is not None:
         scores = read_scores(context, recipe.importance)
         for place, (layer, parts) in enumerate(zip(recipe.layers, find_parts(model), strict=True)):
             heads = parts.heads if recipe.heads is None else recipe.heads[place]
@@ -70,19 +78,45 @@ def build_start(context: TrialContext, recipe: Recipe, target: str) -> None:
 def read_scores(context: TrialContext, importance: Importance) -> Any:
     """The teacher's heads and neurons by importance (`importance.Scores`), computed once a run."""
     from equipoise.compression.importance import Scores, score
-    from equipoise.training.encoding import encode_examples
-    from equipoise.training.initialization import load_initial_model
 
     run, name = RunFolder(context.folder), f"{importance}.json"
     if not run.has("importance", name):
-        task, seed = context.load_task(), context.config.seed
-        rows = context.config.compression.importance_rows
-        model = load_initial_model(str(context.teacher), task.model_class, None, None)
-        drawn = np.random.default_rng([seed, 7]).permutation(len(context.data.train))[:rows]
-        taken = context.data.train.select(np.sort(drawn))
-        found = score(model, importance, encode_examples(task, taken.inputs, taken.labels))
+        found = score(_teacher(context), importance, _scored_rows(context))
         run.put(found.model_dump(), "importance", name)
     return Scores.model_validate(run.read("importance", name))
+
+
+def read_channel_scores(context: TrialContext, importance: Importance) -> Any:
+    """The teacher's channels by importance (`channels.ChannelScores`), computed once a run."""
+    from equipoise.compression.channels import ChannelScores, score_channels
+
+    run, name = RunFolder(context.folder), f"channels-{importance}.json"
+    if not run.has("importance", name):
+        found = score_channels(_teacher(context), importance, _scored_rows(context), _an_image(context))
+        run.put(found.model_dump(), "importance", name)
+    return ChannelScores.model_validate(run.read("importance", name))
+
+
+def _teacher(context: TrialContext) -> Any:
+    from equipoise.training.initialization import load_initial_model
+
+    return load_initial_model(str(context.teacher), context.load_task().model_class, None, None)
+
+
+def _scored_rows(context: TrialContext) -> Any:
+    """Seeded training rows, encoded (`Examples`)."""
+    from equipoise.training.encoding import encode_examples
+
+    train, rows = context.data.train, context.config.compression.importance_rows
+    drawn = np.random.default_rng([context.config.seed, 7]).permutation(len(train))[:rows]
+    taken = train.select(np.sort(drawn))
+    return encode_examples(context.load_task(), taken.inputs, taken.labels)
+
+
+def _an_image(context: TrialContext) -> NDArray[np.float32]:
+    """The first training row as the model sees it, (1, channels, height, width)."""
+    pixels: NDArray[np.float32] = context.load_task().encode([context.data.train.inputs[0]])["pixel_values"]
+    return pixels
 
 
 def read_kept(context: TrialContext) -> list[int]:

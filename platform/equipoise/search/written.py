@@ -6,7 +6,7 @@ from equipoise.compression.latency_table import Fitted
 from equipoise.config.compression import Prune, Quantize, Step, steps_of
 from equipoise.errors import ConfigError
 from equipoise.runs import Recipe
-from equipoise.search.shape import Shape, resolve_ffn, resolve_heads
+from equipoise.search.shape import Shape, resolve_channels, resolve_ffn, resolve_heads
 
 
 def written_recipe(steps: tuple[Step, ...], place: int, shape: Shape, fitted: Fitted | None = None) -> Recipe:
@@ -36,14 +36,15 @@ def written_recipe(steps: tuple[Step, ...], place: int, shape: Shape, fitted: Fi
         )
     heads = resolve_heads(prune.heads, layers, shape, f"{where}.prune.heads")
     ffn = resolve_ffn(prune.ffn, layers, shape, f"{where}.prune.ffn")
+    channels = resolve_channels(prune.channels, shape, f"{where}.prune.channels")
     if prune.timed:
         shape.need_widths(f"{where}.prune", "a target")
     if prune.vocabulary == "task":
         shape.check_vocabulary(f"{where}.prune.vocabulary")
     if fitted is not None:
         return _target_recipe(prune, run, fitted)
-    changed = prune.timed or layers != every or heads is not None or ffn is not None
-    changed = changed or prune.sparsity > 0
+    narrowed = heads is not None or ffn is not None or channels is not None
+    changed = prune.timed or layers != every or narrowed or prune.sparsity > 0
     if changed is not distilled:
         raise ConfigError(
             "a pruned student has to be distilled"
@@ -61,7 +62,8 @@ def written_recipe(steps: tuple[Step, ...], place: int, shape: Shape, fitted: Fi
         precision=run.precision,
         heads=heads,
         ffn=ffn,
-        importance=prune.importance if heads is not None or ffn is not None else "taylor",
+        channels=channels,
+        importance=prune.importance if narrowed else "taylor",
         vocabulary=prune.vocabulary,
         sparsity=prune.sparsity,
         target=_target(prune),

@@ -14,8 +14,15 @@ from equipoise.engines import ENGINES, Predictor, open_engine
 from equipoise.tasks.text_classification import TextClassification
 
 PAIRS = [(engine, precision) for engine, precisions in SUPPORTED.items() for precision in precisions]
-LARGEST_DIFFERENCE = {"fp32": 1e-3, "bf16": 0.3}
-SHARE_OF_LABELS = {"fp32": 1.0, "bf16": 0.95, "int8": 0.9, "int8_guarded": 0.9, "int8_dynamic": 0.85}
+LARGEST_DIFFERENCE = {"fp32": 1e-3, "bf16": 0.3, "fp16": 0.05}
+SHARE_OF_LABELS = {
+    "fp32": 1.0,
+    "bf16": 0.95,
+    "fp16": 0.98,
+    "int8": 0.9,
+    "int8_guarded": 0.9,
+    "int8_dynamic": 0.85,
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +101,11 @@ def test_int8_takes_less_room(engine: str, export: Callable[[str, str], Path]) -
         return sum(file.stat().st_size for file in export(engine, precision).iterdir())
 
     assert encoder_bytes("int8") < encoder_bytes("fp32")
+
+
+def test_fp16_takes_half_the_room(export: Callable[[str, str], Path]) -> None:
+    whole, half = ((export("openvino", name) / "model.bin").stat().st_size for name in ("fp32", "fp16"))
+    assert half < 0.51 * whole
 
 
 def test_the_graph_is_traced_once(export: Callable[[str, str], Path], source: Path) -> None:

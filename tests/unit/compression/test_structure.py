@@ -86,6 +86,7 @@ def test_every_part_of_a_recipe_is_in_its_name() -> None:
         {"importance": "magnitude"},
         {"vocabulary": "task"},
         {"target": "speedup 3"},
+        {"channels": (8, 16)},
     ]
     names = {recipe_hash(RECIPE), *(recipe_hash(RECIPE.model_copy(update=other)) for other in others)}
     assert len(names) == len(others) + 1

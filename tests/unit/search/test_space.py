@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 
+from equipoise import hardware
+from equipoise.compression.channel_widths import ChannelWidths
 from equipoise.compression.export import SUPPORTED, SUPPORTED_CAUSAL
 from equipoise.compression.structure import structure_key
 from equipoise.config import RunConfig
@@ -16,7 +18,7 @@ from equipoise.config.search import EngineName, Precision, SearchConfig
 from equipoise.data import Layout
 from equipoise.engines.widths import Widths
 from equipoise.errors import ConfigError
-from equipoise.search.shape import Shape
+from equipoise.search.shape import Shape, resolve_channels
 from equipoise.search.space import Space, Structure, open_space
 
 
@@ -67,7 +69,8 @@ def test_the_default_space_of_a_six_layer_teacher() -> None:
         (0,),
     }
     every = {(e, p) for e, found in SUPPORTED.items() for p in found}
-    assert every - set(space.runtimes.values()) == {("openvino", "int8_guarded")}
+    left = {("openvino", "int8_guarded")} | (set() if hardware.has_fp16() else {("openvino", "fp16")})
+    assert every - set(space.runtimes.values()) == left
     assert not space.teacher.distilled
     assert (space.teacher.engine, space.teacher.precision) == ("torch", "fp32")
 
@@ -99,7 +102,8 @@ def test_a_student_deeper_than_its_teacher_is_refused() -> None:
 
 def test_weights_alone_are_quantized_of_language_models_and_of_no_others() -> None:
     causal, others = Space(SearchConfig(), 6, layout="prompt"), Space(SearchConfig(), 6, layout="words")
-    assert set(causal.runtimes.values()) == {(e, p) for e, found in SUPPORTED_CAUSAL.items() for p in found}
+    every = {(e, p) for e, found in SUPPORTED_CAUSAL.items() for p in found}
+    assert set(causal.runtimes.values()) | {("openvino", "fp16")} == every
     assert not {precision for _, precision in others.runtimes.values()} & {"int8_weights", "int4_weights"}
     assert not {precision for _, precision in causal.runtimes.values()} & {"int8", "int8_dynamic"}
     # The teacher and each structure are tried at 8 bits first; the sampler decides about 4.
@@ -135,6 +139,25 @@ def test_what_is_guarded_is_tried_where_it_is_named_and_is_no_anchor() -> None:
     space = Space(SearchConfig(precisions=("int8", "int8_guarded")), 6)
     assert ("openvino", "int8_guarded") in space.runtimes.values()
     assert {recipe.precision for recipe in space.anchors()} == {"fp32", "int8"}
+
+
+@pytest.mark.parametrize(("flags", "native"), [(["avx512_bf16"], False), (["avx512_fp16"], True)])
+def test_fp16_is_tried_where_the_cpu_multiplies_it_and_refused_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], native: bool, space_of: Callable[..., Space]
+) -> None:
+    monkeypatch.setattr(hardware, "describe_hardware", lambda: {"flags": flags})
+    assert (("openvino", "fp16") in Space(SearchConfig(), 6).runtimes.values()) is native
+    asked = SearchConfig(precisions=("int8", "fp16"))
+    steps = written({"quantize": {"engine": "openvino", "precision": "fp16"}})
+    if native:
+        assert ("openvino", "fp16") in Space(asked, 6).runtimes.values()
+        assert space_of(steps).anchors()[1].precision == "fp16"
+        return
+    for build in (lambda: Space(asked, 6), lambda: space_of(steps)):
+        with pytest.raises(ConfigError, match="does not multiply fp16 natively") as caught:
+            build()
+        assert str(caught.value.where).endswith("precision") or caught.value.where == "search.precisions"
+        assert caught.value.remedy == "use bf16"
 
 
 SHAPE = Shape(6, widths=Widths(heads=(12,) * 6, ffn=(1536,) * 6))
@@ -177,6 +200,60 @@ def test_a_teacher_whose_widths_are_not_known_is_refused(tmp_path: Path) -> None
         Space(SearchConfig(ffn_shares=(0.5,)), 6)
     with pytest.raises(ConfigError, match="no tokenizer"):
         Space(SearchConfig(vocabulary=("task",)), 6)
+
+
+CNN = Shape(5, (0, 2), channels=ChannelWidths((32, 32, 64, 128), (1, 4, 4, 4), (0,)), kind="resnet")
+
+
+def test_channels_are_left_out_of_stem_and_stages_alike() -> None:
+    search = SearchConfig(depths=(3,), layers=("first",), channel_shares=(0.5, 0.25))
+    space = Space(search, 5, CNN.required, layout="image", shape=CNN)
+    found = {structure.channels for structure in space.structures.values()}
+    assert found == {None, (16, 16, 32, 64), (8, 8, 16, 32)}
+    assert len(space.structures) == 2 * 3
+    points = [{"structure": s, "runtime": r} for s in space.structures for r in space.runtimes]
+    recipes = [space.recipe(point) for point in points]
+    assert [space.point(recipe) for recipe in recipes] == points
+    assert all(recipe.distilled for recipe in recipes if recipe.channels)
+    small = next(recipe for recipe in recipes if recipe.channels == (8, 8, 16, 32) and recipe.depth == 3)
+    assert small.structure == "3 layers (0-2), channels 8/8/16/32"
+    assert structure_key(small) == "layers-0-1-2-channels-8-8-16-32"
+
+
+@given(share=st.floats(0.01, 1), counts=st.lists(st.integers(1, 512), min_size=2, max_size=6))
+def test_a_share_of_channels_is_in_eights_and_leaves_shortcuts_alone(share: float, counts: list[int]) -> None:
+    widths = ChannelWidths(tuple(counts), (1,) * len(counts), tuple(range(len(counts) - 1)))
+    try:
+        found = resolve_channels(share, Shape(2, channels=widths), "here")
+    except ConfigError as error:
+        near = float((error.remedy or "").split()[1].rstrip(","))
+        found = resolve_channels(near, Shape(2, channels=widths), "here")
+    kept = found or widths.counts
+    assert all(1 <= few <= many and few % 8 in (0, many % 8) for few, many in zip(kept, counts, strict=True))
+    assert widths.keeps_shortcuts(kept)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "what", "remedy"),
+    [
+        ((16, 16, 32), "does not fit 32, 32, 64, 128", "4 numbers"),
+        ((16, 16, 32, 129), "does not fit", "at most as many"),
+        ((16, 16, 30, 64), "multiples", "[16, 16, 32, 64]"),
+        ((8, 16, 32, 64), "shortcut", "equal numbers"),
+    ],
+)
+def test_channels_that_a_config_cannot_say_are_refused(
+    wanted: tuple[int, ...], what: str, remedy: str
+) -> None:
+    with pytest.raises(ConfigError, match=what) as caught:
+        resolve_channels(wanted, CNN, "compression.recipes.0.prune.channels")
+    assert remedy in (caught.value.remedy or "")
+
+
+def test_channels_of_what_has_none_are_refused() -> None:
+    with pytest.raises(ConfigError, match="channels of a bert are not known") as caught:
+        resolve_channels(0.5, Shape(6, widths=SHAPE.widths, kind="bert"), "search.channel_shares")
+    assert "heads and FFN neurons" in (caught.value.remedy or "")
 
 
 def written(*steps: Any) -> dict[str, Any]:
@@ -225,6 +302,33 @@ def test_zeros_are_a_structure_of_their_own_and_come_again_from_the_record(
     assert "zeros-0.8" in structure_key(recipe) != structure_key(space.teacher)
 
 
+def test_channels_come_again_from_the_record_and_rule_hidden_states_out(
+    run_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    from transformers import ResNetConfig
+
+    folder = tmp_path / "resnet"
+    ResNetConfig(embedding_size=16, hidden_sizes=[32, 64], depths=[2, 1]).save_pretrained(folder)
+
+    def build(steps: Any, **changes: Any) -> Space:
+        config = run_config(
+            task="image_classification",
+            data={"deduplicate": False},
+            search={"depths": [3]},
+            compression={"recipes": [steps]},
+            **changes,
+        )
+        return open_space(config, folder, "image", "AutoModelForImageClassification")
+
+    steps = [{"prune": {"channels": 0.5, "layers": [0, 2], "importance": "magnitude"}}, "distil", "quantize"]
+    recipe = build(steps).anchors()[1]
+    assert (recipe.channels, recipe.layers, recipe.importance) == ((8, 16, 32), (0, 2), "magnitude")
+    assert build(recipe.steps).anchors()[1] == recipe
+    with pytest.raises(ConfigError, match="fewer channels") as caught:
+        build(steps, distillation={"hidden_weight": 0.5})
+    assert caught.value.where == "distillation.hidden_weight"
+
+
 def test_a_trimmed_teacher_needs_no_distillation(space_of: Callable[..., Space]) -> None:
     recipe = space_of(written({"prune": {"vocabulary": "task"}}, "quantize")).anchors()[1]
     assert not recipe.distilled
@@ -241,6 +345,7 @@ def test_a_trimmed_teacher_needs_no_distillation(space_of: Callable[..., Space])
         ([{"prune": {"heads": 0.4}}, "distil"], "prune.heads", "no whole number of 2 heads"),
         ([{"prune": {"heads": [2]}}, "distil"], "prune.heads", "does not fit layers of 2, 2"),
         ([{"prune": {"ffn": [64, 65]}}, "distil"], "prune.ffn", "does not fit layers of 64, 64"),
+        ([{"prune": {"channels": 0.5}}, "distil"], "prune.channels", "channels of a bert are not known"),
         ([{"prune": {"ffn": 0.5}}, "quantize"], "recipes.0", "has to be distilled"),
         ([{"prune": {"sparsity": 0.5}}], "recipes.0", "has to be distilled"),
         (["distil", "quantize"], "recipes.0", "nothing is pruned"),
