@@ -2,7 +2,8 @@
 
 Successive halving in two rungs, asynchronous as in ASHA (Li et al., 2020): whenever the short rung
 has enough structures, its best part goes on. The unit is a structure, since that is what training
-costs; what ranks it is the hypervolume that the rung would lose without it.
+costs. They are taken greedily by the hypervolume that each adds to those before (Guerreiro, Fonseca
+and Paquete, 2016): of two that are alike the second adds nothing, while one of them still counts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ PROMOTED = 1 / 3
 """Share of the structures that go on: one in eta = 3, as in the papers on successive halving."""
 
 _MARGIN = 0.05
+_NOTHING = 1e-9
 
 
 def short_reason(recipe: Recipe) -> str:
@@ -48,7 +50,7 @@ def promising(candidates: Sequence[Candidate], names: Sequence[str], *, last: bo
 
     Within the rung like is compared with like: short recoveries with each other and with what needs
     none. Of each promoted structure those recipes go on that no other of the rung dominates. A
-    structure without which the rung would lose nothing is never promoted.
+    structure that adds nothing to the others is never promoted.
 
     Args:
         candidates: every candidate so far.
@@ -68,12 +70,16 @@ def promising(candidates: Sequence[Candidate], names: Sequence[str], *, last: bo
     # A short recovery may be far behind the teacher, and still be the best of its kind. With a margin
     # (5 points, 5%), so that an objective in which all are equal does not take the others away.
     reference = np.maximum(reference_point(teacher, names), points[: len(rung)].max(axis=0)) + _MARGIN
-    whole = hypervolume(points, reference)
-    lost = {
-        structure: whole - hypervolume(np.delete(points, places, axis=0), reference)
-        for structure, places in groups.items()
-    }
-    ranked = sorted(groups, key=lambda structure: (-lost[structure], structure.structure))
-    best = [structure for structure in ranked[:count] if lost[structure] > 1e-12 * max(whole, 1.0)]
+    taken = list(range(len(rung), len(known)))
+    best: list[Recipe] = []
+    for _ in range(count):
+        volume = hypervolume(points[taken], reference)
+        left = [structure for structure in groups if structure not in best]
+        gains = {each: hypervolume(points[taken + groups[each]], reference) - volume for each in left}
+        chosen = min(left, key=lambda each: (-gains[each], each.structure))
+        if gains[chosen] <= _NOTHING * volume:
+            break
+        best.append(chosen)
+        taken += groups[chosen]
     stays = pareto_mask(losses(known, names))
     return [in_full(rung[place].recipe) for structure in best for place in groups[structure] if stays[place]]
