@@ -18,7 +18,8 @@ from equipoise import storage
 from equipoise.config.search import ConstraintsConfig, SearchConfig
 from equipoise.runs import Candidate, RunFolder
 from equipoise.search.hypervolume import hypervolume, positions, reference_point
-from equipoise.search.limits import in_order
+from equipoise.search.limits import Limits, in_order
+from equipoise.search.plan import Plan
 from equipoise.search.space import Space
 
 TABLE = REPOSITORY / "benchmarks" / "measured_recipes.json"
@@ -81,12 +82,12 @@ class Replay:
     def _proposed(self, seed: int) -> Iterator[Candidate]:
         from equipoise.search.sampler import build_searcher, report_of
 
-        first = [point for recipe in self.space.anchors() if (point := self.space.point(recipe))]
-        searcher = build_searcher(self.space, self.search, seed, first)
+        # The table knows nothing of short recoveries.
+        search = self.search.model_copy(update={"short_recovery": 1.0})
+        limits = Limits(search, len(self.measured) * _PROPOSALS, frozenset(), None)
+        searcher = build_searcher(self.space, Plan(limits, "", anchors=self.space.anchors()), seed)
         for number in range(len(self.measured) * _PROPOSALS):
             point = searcher.suggest(str(number))
-            if point is None:
-                return
             candidate = self.measured[self.space.recipe(point)]
             searcher.on_trial_complete(str(number), report_of(candidate, self.search, self.constraints))
             yield candidate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,8 @@ def _export_onnx(source: Path, cache: Path, task: Task) -> None:
     per_place = task.ragged and task.layout in ("words", "prompt")
     axes = dict.fromkeys(names, axis) | {"logits": axis if per_place else {0: "batch"}}
     cache.mkdir(parents=True, exist_ok=True)
-    staged = cache / f".tmp-{ONNX_FILE}"
+    # A name of its own: another candidate of the structure may be exported beside it.
+    staged = cache / f".tmp-{uuid.uuid4().hex}-{ONNX_FILE}"
     with warnings.catch_warnings():
         # The tracing exporter warns of its successor, which takes five times as long for this model.
         warnings.simplefilter("ignore")

@@ -91,4 +91,6 @@ def structure_key(recipe: Recipe) -> str:
         parts.append("vocabulary")
     if recipe.sparsity:
         parts.append(f"zeros-{recipe.sparsity:g}")
+    if recipe.recovery < 1:
+        parts.append(f"recovery-{recipe.recovery:g}")
     return "-".join(parts)

@@ -6,11 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from equipoise.config.section import Section
+from equipoise.config.section import NodeLabel, Section
 
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s:]*[^\s:/]$")]
-NodeLabel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w./-]*=[\w.-]*$")]
 
 
 class Toleration(Section):

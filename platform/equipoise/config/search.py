@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from equipoise.config.section import Section
+from equipoise.config.section import NodeLabel, Section
 
 LayerChoice = Literal["first", "spread", "last"]
 Precision = Literal[
@@ -34,6 +34,21 @@ class SearchConfig(Section):
     )
     min_gain: float = Field(
         0.01, ge=0, lt=1, description="Share of hypervolume that a window must gain for the search to go on."
+    )
+    concurrent_trials: int | None = Field(
+        None,
+        ge=1,
+        description="Most trials at once; null is one a machine of the cluster, 1 on a single one.",
+    )
+    serving_nodes: NodeLabel | None = Field(
+        None,
+        description="KEY=VALUE Ray label of the nodes that candidates are measured on; null is "
+        "equipoise.io/hardware=serving, or every node where none has it.",
+    )
+    short_recovery: Literal["auto"] | Share = Field(
+        "auto",
+        description="Share of distillation.epochs that structures are trained for first, the promising then "
+        "in full; 1 is in full at once, auto 0.25 from 32 trials on and 1 below.",
     )
     sampler: Literal["tpe", "nsga2", "random"] = Field("tpe", description="Optuna sampler.")
     warm_start: tuple[str, ...] = Field(
@@ -78,6 +93,13 @@ class SearchConfig(Section):
         description="Precisions to try; null is every one that the engines have for the family on this CPU, "
         "without int8_guarded.",
     )
+
+    @property
+    def first_recovery(self) -> float:
+        """Share of the epochs that a structure is trained for first."""
+        if self.short_recovery == "auto":
+            return 0.25 if self.trials >= 32 else 1.0
+        return self.short_recovery
 
 
 class ConstraintsConfig(Section):

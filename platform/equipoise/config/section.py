@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+NodeLabel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w./-]*=[\w.-]*$")]
+"""KEY=VALUE of a node, Ray's or Kubernetes'."""
 
 
 class Section(BaseModel):

@@ -6,15 +6,16 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from equipoise import hardware
 from equipoise.config import RunConfig
 from equipoise.costs.price_book import load_prices, replica_usd_per_hour, stale_prices
 from equipoise.costs.profiles import load_profile
 from equipoise.data import PreparedData, prepare_data
 from equipoise.errors import ConfigError, ServiceError
+from equipoise.placement import find_placement
+from equipoise.ray_runtime import is_joined
 from equipoise.runs import RunFolder
 from equipoise.search.space import open_space
-from equipoise.search.warm_start import earlier_recipes
+from equipoise.search.warm_start import earlier_recipes, serving_fingerprint
 from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_precision, resolve_workers
 from equipoise.training.feasibility import check_feasible
@@ -60,8 +61,9 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     base = resolve_pretrained(config.model, task.files)
     check_guidance(config.distillation, base, task.model_class)
     space = open_space(config, base, task.layout, task.model_class)
-    machine = hardware.fingerprint(hardware.describe_hardware())
-    earlier_recipes(config.search.warm_start, task=config.task, fingerprint=machine)
+    # Of a cluster's serving hardware nothing is known before it is joined: see `check_cluster`.
+    timed_on = None if is_joined() else serving_fingerprint(config)
+    earlier_recipes(config.search.warm_start, task=config.task, fingerprint=timed_on)
     data = prepare_data(config, task.layout)
     check_weights(base, task.model_class, len(data.labels) or None)
     sentences = data.report.sentences()
@@ -77,6 +79,17 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
         f"{workers} workers in {resolve_precision(config.training)}, ZeRO stage {config.training.zero_stage}."
     )
     return Checked(data, base, sentences)
+
+
+def check_cluster(config: RunConfig) -> None:
+    """Check what only a cluster that was joined can tell, before anything is trained on it.
+
+    Raises:
+        ConfigError: no node is serving hardware, or an earlier run was measured on other hardware.
+    """
+    find_placement(config.search.serving_nodes)
+    if config.search.warm_start:
+        earlier_recipes(config.search.warm_start, task=config.task, fingerprint=serving_fingerprint(config))
 
 
 def check_port(host: str, port: int, field: str) -> None:

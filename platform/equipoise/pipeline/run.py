@@ -15,7 +15,7 @@ from equipoise.observability.logging import log_to
 from equipoise.pipeline.choice import bundle_choice, choose, standing_choice
 from equipoise.pipeline.display import Display
 from equipoise.pipeline.estimating import record_actual, store_estimate
-from equipoise.pipeline.preflight import Checked, check_port, check_run
+from equipoise.pipeline.preflight import Checked, check_cluster, check_port, check_run
 from equipoise.pipeline.session import Session, open_session
 from equipoise.runs import Candidate, Quality, RunFolder
 from equipoise.tasks import find_task
@@ -88,6 +88,7 @@ def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stag
             check_port(config.serving.host, config.serving.port, "serving.port")
         try:
             session.ray_metrics_url = ray_runtime.start_ray()["metrics_url"]
+            check_cluster(config)
             session.board = progress.start_board()
             (stages or _all_stages)(session, checked)
         except KeyboardInterrupt:

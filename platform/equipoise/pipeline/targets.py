@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from equipoise.compression.latency_table import Fitted
 from equipoise.observability import progress
 from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.session import Session
-from equipoise.ray_runtime import MEASURED_SLOT, whole_node_cores
+from equipoise.placement import find_placement
+from equipoise.ray_runtime import whole_node_cores
 from equipoise.search.context import TrialContext
 from equipoise.search.targets import FILE, Tables, choose_targets, measure_targets
 from equipoise.tasks import find_task
@@ -24,6 +23,8 @@ def table_targets(session: Session, checked: Checked) -> Tables:
     timed = any(step.prune and step.prune.timed for steps in config.compression.recipes for step in steps)
     if not timed or session.run.has(FILE):
         return {}
+    import ray
+
     task = find_task(config.task).create(checked.base, checked.data.labels, config.model)
 
     def measure() -> Tables:
@@ -32,8 +33,9 @@ def table_targets(session: Session, checked: Checked) -> Tables:
 
         return measure_targets(config, checked.base, checked.data, task, tell)
 
-    with session.ledger.meter("search", cores=whole_node_cores(), detail="latency tables"):
-        tables: Tables = _on_the_slot(measure)
+    place = find_placement(config.search.serving_nodes)
+    with session.ledger.meter("search", cores=place.measuring_cores, detail="latency tables"):
+        tables: Tables = ray.get(ray.remote(**place.measuring_task(timed=True))(measure).remote())
     for table in {(table.engine, table.precision): table for table in tables.values()}.values():
         session.display.note(
             f"{table.engine} {table.precision}: {table.whole_ms:.2f} ms whole, {table.layer_ms:.2f} ms a "
@@ -49,11 +51,3 @@ def fit_targets(session: Session, context: TrialContext, tables: Tables) -> dict
         return {}
     with session.ledger.meter("search", cores=whole_node_cores(), detail="fit structures"):
         return choose_targets(context, tables)
-
-
-def _on_the_slot(function: Any) -> Any:
-    import ray
-
-    cores = whole_node_cores()
-    task = ray.remote(num_cpus=cores, resources={MEASURED_SLOT: 1}, max_retries=1)(function)
-    return ray.get(task.remote())

@@ -12,6 +12,7 @@ from equipoise.data import Rows, with_prompt
 from equipoise.measurement.quality import find_truth
 from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.session import Session
+from equipoise.placement import find_placement
 from equipoise.search.context import TrialContext, encoded_folder
 from equipoise.tasks import Answers, Task, find_task
 from equipoise.training.deepspeed_config import resolve_precision, resolve_workers
@@ -46,7 +47,13 @@ def train_teacher(session: Session, checked: Checked) -> TrialContext:
             resource_id="teacher/",
         ) as block:
             figures = finetune_teacher(
-                config, base, examples, len(data.labels), folder, session.root / ".scratch"
+                config,
+                base,
+                examples,
+                len(data.labels),
+                folder,
+                session.root / ".scratch",
+                nodes=find_placement(config.search.serving_nodes).training,
             )
             block.worker_cpu_s = figures["worker_cpu_s"]
         task.save(folder)

@@ -152,6 +152,8 @@ class Recipe(Record):
     """Share of the weights of each matrix that are zero."""
     target: str | None = None
     """What the widths were chosen for, such as `speedup 3`; None where they were given."""
+    recovery: float = 1.0
+    """Share of `distillation.epochs` that the student was trained for; below 1 is a short recovery."""
 
     @property
     def narrowed(self) -> bool:
@@ -198,6 +200,7 @@ class Recipe(Record):
         parts += ["by magnitude"] if self.narrowed and self.importance == "magnitude" else []
         parts += ["task vocabulary"] if self.vocabulary == "task" else []
         parts += [f"{self.sparsity:.0%} zeros"] if self.sparsity else []
+        parts += [f"{self.recovery:.0%} recovery"] if self.recovery < 1 else []
         return ", ".join(parts)
 
     @property
@@ -233,6 +236,8 @@ class Candidate(Record):
     """Operations that stay in fp32 in a model of `int8_guarded`."""
     seconds: dict[str, float] = {}
     """Wall seconds by phase: train, export, quality, speed."""
+    nodes: dict[str, tuple[str, ...]] = {}
+    """Ray nodes by phase: train, quality, speed; first eight digits, as the ledger names them."""
     measured_at: str | None = None
     """When it was finished, ISO 8601, UTC."""
 

@@ -22,6 +22,7 @@ from equipoise.measurement.speed import measure_speed, pinned_to_one_core
 from equipoise.observability import progress
 from equipoise.runs import Agreement, Quality, Recipe, Speed
 from equipoise.search.context import TrialContext
+from equipoise.search.recovery import short_reason
 from equipoise.tasks import Answers, Arrays, Task
 from equipoise.training.teacher_outputs import put_answers, read_answers
 
@@ -149,7 +150,7 @@ def rejection(agreement: Agreement, recipe: Recipe, context: TrialContext) -> st
             f"{agreement.changed_labels:.2%} of labels differ from the torch original "
             f"(at most {settings.max_export_changes:.2%})"
         )
-    return None
+    return short_reason(recipe) if recipe.recovery < 1 else None
 
 
 def calibration_batches(task: Task, inputs: Sequence[Any], seed: int) -> list[Arrays]:

@@ -16,14 +16,17 @@ from equipoise.compression.export import export_model
 from equipoise.compression.structure import recipe_hash, structure_key
 from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.observability import progress
-from equipoise.ray_runtime import MEASURED_SLOT, whole_node_cores
+from equipoise.placement import find_placement
 from equipoise.runs import Recipe, RunFolder, Speed
 from equipoise.search.context import TrialContext
 from equipoise.search.measured import calibration_batches, time_candidate
 from equipoise.search.starts import build_start
+from equipoise.search.turns import ALONE, MEASURING, Turns
 
 
-def screen_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Speed | None:
+def screen_recipe(
+    context: TrialContext, reference: Any, recipe: Recipe, turns: Turns = ALONE
+) -> Speed | None:
     """The speed that keeps a recipe from being distilled; None where it should be measured.
 
     Too slow is one whose p99 lies above the objective with the whole of its 95% interval. What was
@@ -32,14 +35,16 @@ def screen_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Spee
 
     Args:
         reference: object reference to `context`, which the Ray tasks below are handed.
+        turns: of the search's trials, where several run at once.
     """
+    recipe = recipe.model_copy(update={"recovery": 1.0})  # Speed knows nothing of it.
     bound = context.config.constraints.p99_ms
     run, name = RunFolder(context.folder), recipe_hash(recipe)
     trained = run.has("students", structure_key(recipe), "trained.json")
     if bound is None or not recipe.distilled or trained or run.has("candidates", f"{name}.json"):
         return None
     if not run.has("screened", f"{name}.json"):
-        speed = _time_untrained(context, reference, recipe)
+        speed = _time_untrained(context, reference, recipe, turns)
         run.put({"recipe": recipe.model_dump(), "speed": speed.model_dump()}, "screened", f"{name}.json")
     speed = Speed.model_validate(run.read("screened", f"{name}.json")["speed"])
     return speed if speed.latency_p99_ms.low > bound else None
@@ -67,23 +72,22 @@ def export_untrained(context: TrialContext, recipe: Recipe, target: str) -> None
         storage.write_folder(Path(target), fill)
 
 
-def _time_untrained(context: TrialContext, reference: Any, recipe: Recipe) -> Speed:
+def _time_untrained(context: TrialContext, reference: Any, recipe: Recipe, turns: Turns) -> Speed:
     import ray
 
     name = recipe_hash(recipe)
     target = context.root / "screened" / "models" / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    cores = whole_node_cores()
-    # DEFAULT: outside the trial's placement group, which holds no CPUs.
-    options: dict[str, Any] = {"num_cpus": cores, "max_retries": 1, "scheduling_strategy": "DEFAULT"}
+    place = find_placement(context.config.search.serving_nodes)
     try:
         with (
+            turns.hold(MEASURING),
             LedgerWriter(RunFolder(context.folder), context.config, writer=f"screen-{name}") as ledger,
-            ledger.meter("search", cores=cores, detail=f"screen {recipe.label}"),
+            ledger.meter("search", cores=place.measuring_cores, detail=f"screen {recipe.label}"),
         ):
-            exporter = ray.remote(**options)(export_untrained)
+            exporter = ray.remote(**place.measuring_task(timed=False))(export_untrained)
             ray.get(exporter.remote(reference, recipe, str(target)))
-            timed = ray.remote(**options, resources={MEASURED_SLOT: 1})(time_candidate)
+            timed = ray.remote(**place.measuring_task(timed=True))(time_candidate)
             speed: Speed
             speed, _ = ray.get(timed.remote(reference, recipe, str(target)))
             return speed

@@ -13,7 +13,7 @@ from equipoise.compression.structure import structure_key
 from equipoise.config.search import Importance
 from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.observability import progress
-from equipoise.ray_runtime import whole_node_cores
+from equipoise.placement import find_placement
 from equipoise.runs import Recipe, RunFolder
 from equipoise.search.context import VOCABULARY, TrialContext
 
@@ -30,12 +30,14 @@ def starting_folder(context: TrialContext, recipe: Recipe, ledger: LedgerWriter)
 
     folder = context.root / ".scratch" / "starts" / structure_key(recipe)
     if not folder.is_dir():
-        cores = whole_node_cores()
+        place = find_placement(context.config.search.serving_nodes)
         with ledger.meter(
-            "search", cores=cores, detail=f"prune {recipe.structure}", resource_id=f"{folder.name}/prune"
+            "search",
+            cores=place.training_cores,
+            detail=f"prune {recipe.structure}",
+            resource_id=f"{folder.name}/prune",
         ):
-            # DEFAULT: outside the trial's placement group, which holds no CPUs.
-            build = ray.remote(num_cpus=cores, max_retries=1, scheduling_strategy="DEFAULT")(build_start)
+            build = ray.remote(**place.training_task())(build_start)
             ray.get(build.remote(context, recipe, str(folder)))
     return folder
 

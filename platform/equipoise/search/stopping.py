@@ -1,4 +1,4 @@
-"""How Tune is told that a search is over, and who is told of each finished trial."""
+"""How Tune is told of a fault, and who is told of each finished trial."""
 
 from __future__ import annotations
 
@@ -7,37 +7,19 @@ from typing import Any
 
 from ray.tune import Callback, Stopper
 
-from equipoise.runs import Candidate, RunFolder
-from equipoise.search.limits import Limits, spent_usd
 
+class Fault(Stopper):
+    """Stops everything at the first trial that reports a fault; limits are the plan's affair."""
 
-class Enough(Stopper):
-    """Stops at a fault, and at the first limit that is reached.
-
-    A trial that is under way is finished: its candidate is paid for by then.
-    """
-
-    def __init__(self, limits: Limits, folder: str) -> None:
-        self.limits, self.folder = limits, folder
-        self.measured: dict[str, Candidate] = {}
+    def __init__(self) -> None:
         self.failed = False
-        self.reached = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        name = str(result.get("recipe_hash") or "")
-        new = bool(name) and name not in self.measured
-        if result.get("fault"):
-            self.failed = True
-        elif new or result.get("dropped"):
-            run = RunFolder(self.folder)
-            if new:
-                self.measured[name] = Candidate.model_validate(run.read("candidates", f"{name}.json"))
-            spent = spent_usd(run) if self.limits.search.max_usd is not None else 0.0
-            self.reached = self.limits.reached(list(self.measured.values()), spent) is not None
+        self.failed = self.failed or bool(result.get("fault"))
         return False
 
     def stop_all(self) -> bool:
-        return self.failed or self.reached
+        return self.failed
 
 
 class Watch(Callback):

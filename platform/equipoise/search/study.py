@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from equipoise import errors, hardware
+from equipoise import errors
+from equipoise.compression.structure import recipe_hash
+from equipoise.config import RunConfig
 from equipoise.errors import EquipoiseError, RetryableError
-from equipoise.runs import Recipe, RunFolder, Speed
+from equipoise.placement import Placement, find_placement
+from equipoise.runs import Candidate, Recipe, RunFolder, Speed
 from equipoise.search.context import TrialContext
 from equipoise.search.limits import Limits, Reason, in_order, over_budget, spent_usd
+from equipoise.search.plan import Plan
 from equipoise.search.screening import screen_recipe
 from equipoise.search.space import Space
+from equipoise.search.starts import read_kept
 from equipoise.search.trial import measure_recipe
-from equipoise.search.warm_start import earlier_recipes
+from equipoise.search.turns import ALONE, open_turns
+from equipoise.search.warm_start import earlier_recipes, serving_fingerprint
+from equipoise.training.workers import resolve_workers, worker_resources
 
 _DRIVER_MEMORY_BYTES = 64 * 2**20
-_REPEATS = 6
-"""Proposals allowed for each wanted candidate: a sampler may propose a recipe again."""
 
 
 def run_search(
@@ -30,6 +35,8 @@ def run_search(
     on_dropped: Callable[[str], None] = lambda sentence: None,
 ) -> Reason:
     """Measure recipes until there are enough, nothing is gained any more, or the time is up.
+
+    On a cluster several trials run at once, each on a machine of its own.
 
     Finished candidates are handed to the sampler first: their trials read the record and return,
     so an interrupted search goes on with the study it had and repeats nothing.
@@ -46,38 +53,51 @@ def run_search(
         EquipoiseError: a trial failed.
     """
     search, run = context.config.search, RunFolder(context.folder)
-    wanted = min(search.trials, space.size)
-    limits = Limits(
-        search=search,
-        wanted=wanted,
-        anchors=len(space.anchors()),
-        deadline_s=None if search.time_limit_s is None else time.monotonic() + search.time_limit_s,
-    )
-    reason = limits.reached(in_order(run.candidates()), spent_usd(run))
-    if reason is None:
-        _run_tune(context, space, limits, scratch, on_candidate, on_dropped)
-        reason = limits.reached(in_order(run.candidates()), spent_usd(run))
+    finished = in_order(run.candidates())
+    plan = plan_search(context, space, finished)
+    reason = plan.limits.reached(finished, spent_usd(run))
+    if reason is None or (reason == "trials" and not plan.complete):
+        _run_tune(context, space, plan, scratch, on_candidate, on_dropped)
+        # Once more: the sampler may have run out of proposals.
+        reason = plan.reason or plan.limits.reached(in_order(run.candidates()), spent_usd(run), plan.dropped)
     if reason == "budget":
         raise over_budget(search, spent_usd(run), len(run.candidates()), run.location)
     return reason or "trials"
 
 
-def first_recipes(context: TrialContext, space: Space) -> list[Recipe]:
-    """What is measured before the sampler is asked: finished candidates, the teacher, the best of
-    earlier runs, then the other anchors."""
+def plan_search(context: TrialContext, space: Space, finished: Sequence[Candidate] = ()) -> Plan:
+    """What is measured before the sampler is asked: finished candidates, the teacher, recipes of the
+    config, the best of earlier runs, then the other anchors; and what ends it."""
     config = context.config
-    finished = [candidate.recipe for candidate in in_order(RunFolder(context.folder).candidates())]
-    machine = hardware.fingerprint(hardware.describe_hardware())
-    earlier = earlier_recipes(config.search.warm_start, task=config.task, fingerprint=machine)
-    order = dict.fromkeys([*finished, space.teacher, *space.written, *earlier, *space.anchors()])
-    known = [recipe for recipe in order if space.point(recipe)]
-    return known[: max(min(config.search.trials, space.size), len(finished))]
+    search = config.search
+    earlier: list[Recipe] = []
+    if search.warm_start:
+        machine = serving_fingerprint(config)
+        earlier = earlier_recipes(search.warm_start, task=config.task, fingerprint=machine)
+    given = [recipe for recipe in (space.teacher, *space.written, *earlier) if space.point(recipe)]
+    anchors = space.anchors()
+    limits = Limits(
+        search=search,
+        wanted=min(search.trials, space.size),
+        anchors=frozenset(recipe_hash(recipe) for recipe in (*given, *anchors)),
+        deadline_s=None if search.time_limit_s is None else time.monotonic() + search.time_limit_s,
+    )
+    known = [candidate for candidate in finished if space.point(candidate.recipe)]
+    return Plan(limits, context.folder, known, given, anchors)
+
+
+def trials_at_once(config: RunConfig, placement: Placement) -> int:
+    """As many as there are machines to train and to measure on, or as the config says if that is less."""
+    groups = placement.groups_at_once(resolve_workers(config.training), worker_resources(config.training))
+    # While some are measured on nodes of their own, others train.
+    room = groups + (placement.measuring_nodes if placement.apart else 0)
+    return min(room, config.search.concurrent_trials or room)
 
 
 def _run_tune(
     context: TrialContext,
     space: Space,
-    limits: Limits,
+    plan: Plan,
     scratch: str,
     on_candidate: Callable[[str], None],
     on_dropped: Callable[[str], None],
@@ -85,44 +105,61 @@ def _run_tune(
     import ray
     from ray import tune
 
-    from equipoise.search.sampler import build_searcher, report_of, report_of_dropped, report_of_fault
-    from equipoise.search.stopping import Enough, Watch
+    from equipoise.search.sampler import (
+        RECOVERY,
+        build_searcher,
+        report_of,
+        report_of_dropped,
+        report_of_fault,
+    )
+    from equipoise.search.stopping import Fault, Watch
 
     config, search = context.config, context.config.search
+    placement = find_placement(search.serving_nodes)
+    concurrent = trials_at_once(config, placement)
+    turns = ALONE
+    if concurrent > 1:
+        groups = placement.groups_at_once(resolve_workers(config.training), worker_resources(config.training))
+        turns = open_turns(training=groups, measuring=placement.measuring_nodes)
+        if any(structure.vocabulary == "task" for structure in space.structures.values()):
+            read_kept(context)  # Written once, before trials on several nodes look for it.
     reference = ray.put(context)
 
     def trainable(point: dict[str, Any]) -> None:
         shared: TrialContext = ray.get(reference)
-        recipe = space.recipe(point)
+        recipe = space.recipe(point).model_copy(update={RECOVERY: point[RECOVERY]})
         try:
-            if too_slow := screen_recipe(shared, reference, recipe):
-                dropped = f"{recipe.label}: not distilled, {_slowness(too_slow, shared)}"
-                tune.report({"dropped": dropped, **report_of_dropped(too_slow, search, config.constraints)})
-                return
-            candidate = measure_recipe(shared, reference, recipe)
+            # A sampler may propose what another trial is measuring: it is measured once, and read then.
+            with turns.hold(f"recipe {recipe_hash(recipe)}"):
+                if too_slow := screen_recipe(shared, reference, recipe, turns):
+                    dropped = f"{recipe.label}: not distilled, {_slowness(too_slow, shared)}"
+                    told = report_of_dropped(too_slow, search, config.constraints)
+                    tune.report({"dropped": dropped, **told})
+                    return
+                candidate = measure_recipe(shared, reference, recipe, turns)
         except EquipoiseError as error:
             tune.report({"fault": _pack(error), **report_of_fault(search)})
             return
         told = report_of(candidate, search, shared.config.constraints)
         tune.report({"recipe_hash": candidate.recipe_hash, **told})
 
-    points = [point for recipe in first_recipes(context, space) if (point := space.point(recipe))]
+    # No CPU: the training workers and Ray tasks that a trial waits for need them all. A placement
+    # group must hold something, though. Trials keep off nodes on which others are timed.
+    bundle: dict[str, float] = {"memory": _DRIVER_MEMORY_BYTES}
+    elsewhere: dict[str, Any] = {"bundle_label_selector": [placement.training]} if placement.apart else {}
     tuner = tune.Tuner(
-        # No CPU: the training workers and Ray tasks that a trial waits for need them all. A placement
-        # group must hold something, though.
-        tune.with_resources(trainable, {"memory": _DRIVER_MEMORY_BYTES}),
+        tune.with_resources(trainable, tune.PlacementGroupFactory([bundle], **elsewhere)),
         tune_config=tune.TuneConfig(
-            search_alg=build_searcher(space, search, config.seed, points),
-            num_samples=limits.wanted * _REPEATS,
-            # Each trial spreads over the whole machine by itself; two would wait for each other.
-            max_concurrent_trials=1,
+            search_alg=build_searcher(space, plan, config.seed, concurrent),
+            num_samples=-1,  # The plan says when it is enough.
+            max_concurrent_trials=concurrent,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=scratch,
             verbose=0,
-            stop=Enough(limits, context.folder),
+            stop=Fault(),
             failure_config=tune.FailureConfig(max_failures=0, fail_fast=True),
             callbacks=[Watch(on_candidate, on_dropped)],
         ),

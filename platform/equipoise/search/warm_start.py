@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from equipoise import hardware
+from equipoise.config import RunConfig
 from equipoise.errors import ConfigError
+from equipoise.placement import describe_measuring_hardware
 from equipoise.runs import Candidate, Recipe, RunFolder
 
 _FIELD = "search.warm_start"
 
 
-def earlier_recipes(locations: Sequence[str], *, task: str, fingerprint: str) -> list[Recipe]:
+def serving_fingerprint(config: RunConfig) -> str:
+    """Of the hardware that this run's candidates are timed on, whichever machine asks.
+
+    Raises:
+        ConfigError: no node of the cluster is such hardware.
+    """
+    return hardware.fingerprint(describe_measuring_hardware(config.search.serving_nodes))
+
+
+def earlier_recipes(locations: Sequence[str], *, task: str, fingerprint: str | None) -> list[Recipe]:
     """The choice and the frontier of each earlier run, the choice first, each recipe once.
 
     Only recipes are taken over. Their figures belong to other data or another teacher: the new run
@@ -19,7 +31,8 @@ def earlier_recipes(locations: Sequence[str], *, task: str, fingerprint: str) ->
     Args:
         locations: run folders, paths or URIs.
         task: the task family that they must have been of.
-        fingerprint: the hardware that their candidates must have been measured on.
+        fingerprint: the hardware that their candidates must have been measured on; None where that is
+            not known yet, and any will do.
 
     Raises:
         ConfigError: a location holds no run, or one of another task or other hardware.
@@ -37,11 +50,11 @@ def earlier_recipes(locations: Sequence[str], *, task: str, fingerprint: str) ->
                 f"is a run of {held}, not of {task}", where=_FIELD, value=location, remedy="leave it out"
             )
         candidates = run.candidates()
-        same = [candidate for candidate in candidates if candidate.hardware.get("fingerprint") == fingerprint]
+        same = [c for c in candidates if fingerprint in (None, c.hardware.get("fingerprint"))]
         if candidates and not same:
             raise ConfigError(
                 f"was measured on other hardware ({candidates[0].hardware.get('fingerprint')}, "
-                f"this is {fingerprint})",
+                f"this run times on {fingerprint})",
                 where=_FIELD,
                 value=location,
                 remedy="leave it out",

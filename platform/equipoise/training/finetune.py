@@ -23,12 +23,20 @@ from equipoise.training.workers import resolve_workers, trains_on_gpus, worker_r
 
 
 def finetune_teacher(
-    config: RunConfig, base: Path, examples: Examples, labels: int, target: Path, scratch: Path
+    config: RunConfig,
+    base: Path,
+    examples: Examples,
+    labels: int,
+    target: Path,
+    scratch: Path,
+    *,
+    nodes: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Fine-tune the pretrained model in `base`; writes the model folder `target`.
 
     Args:
         labels: size of a new head; 0 keeps the model's own.
+        nodes: Ray labels of the nodes to train on.
     """
     training = config.training
     job = _job(
@@ -42,7 +50,7 @@ def finetune_teacher(
         None,
         training.lora,
     )
-    return fit(job, examples, target, training=training, scratch=scratch)
+    return fit(job, examples, target, training=training, scratch=scratch, nodes=nodes)
 
 
 def distill_student(
@@ -56,6 +64,8 @@ def distill_student(
     start: Path | None = None,
     teacher_ids: Sequence[int] | None = None,
     sparse: bool = False,
+    recovery: float = 1.0,
+    nodes: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Start from the teacher's layers and learn from its cached logits and the labels.
 
@@ -63,17 +73,21 @@ def distill_student(
         start: folder of those layers where they were narrowed; the teacher's own otherwise.
         teacher_ids: the teacher's id of each piece of the student's vocabulary, where that is another.
         sparse: weights of the start that are zero stay so.
+        recovery: share of `distillation.epochs`; the learning rate falls to its end within it.
+        nodes: Ray labels of the nodes to train on.
     """
     settings = config.distillation
     title = f"distilling {len(layers)} layers ({','.join(map(str, layers))})"
+    title += f", {recovery:.0%} of the epochs" if recovery < 1 else ""
     kept = layers if start is None else None
-    job = _job(config, title, start or teacher, examples, settings.epochs, settings.learning_rate, None, kept)
+    epochs = settings.epochs * recovery
+    job = _job(config, title, start or teacher, examples, epochs, settings.learning_rate, None, kept)
     depth, own = _guided_layers(teacher, layers)
     guidance = plan_guidance(settings, teacher, depth, own)
     if guidance is not None and teacher_ids is not None:
         guidance = replace(guidance, teacher_ids=tuple(teacher_ids))
     job = replace(job, guidance=guidance, sparse=sparse)
-    return fit(job, examples, target, training=config.training, scratch=scratch)
+    return fit(job, examples, target, training=config.training, scratch=scratch, nodes=nodes)
 
 
 def _guided_layers(teacher: Path, layers: Sequence[int]) -> tuple[int, Sequence[int]]:

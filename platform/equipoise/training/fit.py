@@ -25,15 +25,22 @@ _log = logging.getLogger(__name__)
 
 
 def fit(
-    job: TrainingJob, examples: Examples, target: Path, *, training: TrainingConfig, scratch: Path
+    job: TrainingJob,
+    examples: Examples,
+    target: Path,
+    *,
+    training: TrainingConfig,
+    scratch: Path,
+    nodes: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Train on Ray Train workers and write the model folder at once.
 
-    What a killed try of the same job saved is gone on from.
+    What a killed try of the same job saved is gone on from. Trainings of other jobs may run beside it.
 
     Args:
         target: the model folder: config.json, model.safetensors, deepspeed.json.
-        scratch: a folder for checkpoints and Ray Train's own state; emptied when the training is done.
+        scratch: a folder for checkpoints and Ray Train's own state; this job's are gone when it is done.
+        nodes: Ray labels of the nodes that workers may run on; none is every node.
 
     Returns:
         The loop's figures.
@@ -47,14 +54,16 @@ def fit(
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    for left in scratch.glob("fit-*"):
+    digest = job.digest(examples)
+    # Of a killed try of this job; others may be at work.
+    for left in scratch.glob(f"fit-{digest}-*"):
         shutil.rmtree(left, ignore_errors=True)
-    checkpoints = scratch / f"checkpoints-{job.digest(examples)}"
+    checkpoints = scratch / f"checkpoints-{digest}"
     job = replace(job, checkpoints=str(checkpoints))
     done = CheckpointStore(checkpoints).latest()
     if done is not None:
         _log.info("%s goes on from step %d", job.title, done)
-    name = f"fit-{uuid.uuid4().hex[:8]}"
+    name = f"fit-{digest}-{uuid.uuid4().hex[:8]}"
     # Typed loosely: the annotations of Ray Train 2.60 are those of its first version.
     build: Any = TorchTrainer
     failures: Any = ray.train.FailureConfig
@@ -63,7 +72,7 @@ def fit(
         train_worker,
         train_loop_config={"job": job, "examples": ray.put(examples)},
         torch_config=TorchConfig(backend="nccl" if job.on_gpus else "gloo"),
-        scaling_config=scale(**scaling_options(training)),
+        scaling_config=scale(**scaling_options(training), label_selector=nodes or None),
         run_config=ray.train.RunConfig(
             storage_path=str(scratch),
             name=name,

@@ -56,8 +56,8 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         config: `job` (a TrainingJob) and `examples` (an object reference to Examples).
 
     Returns:
-        Figures of the loop, CPU seconds of each worker among them; or `fault`, an EquipoiseError that no
-        restart of the workers would mend.
+        Figures of the loop, CPU seconds and Ray node of each worker among them; or `fault`, an
+        EquipoiseError that no restart of the workers would mend.
     """
     import ray
     import ray.train
@@ -77,7 +77,13 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         return {"fault": error.cause}
     cpu_s = [0.0] * loop.workers
     torch.distributed.all_gather_object(cpu_s, time.process_time() - cpu_begun)
-    figures = loop.position.figures() | {"loop_s": loop.position.elapsed_s, "worker_cpu_s": cpu_s}
+    nodes = [""] * loop.workers
+    torch.distributed.all_gather_object(nodes, ray.get_runtime_context().get_node_id())
+    figures = loop.position.figures() | {
+        "loop_s": loop.position.elapsed_s,
+        "worker_cpu_s": cpu_s,
+        "worker_nodes": nodes,
+    }
     _report_model(loop, figures)
     return figures
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,11 @@ from equipoise.search.limits import Limits, in_order, over_budget, spent_usd
 Build = Callable[..., Candidate]
 
 
-def limits(wanted: int = 9, anchors: int = 0, deadline_s: float | None = None, **search: float) -> Limits:
-    return Limits(SearchConfig(**search), wanted, anchors, deadline_s)
+def limits(
+    wanted: int = 9, anchors: Sequence[Candidate] = (), deadline_s: float | None = None, **search: float
+) -> Limits:
+    names = frozenset(candidate.recipe_hash for candidate in anchors)
+    return Limits(SearchConfig(**search), wanted, names, deadline_s)
 
 
 @pytest.fixture
@@ -56,8 +59,34 @@ def test_a_window_that_gains_nothing_ends_it(fleet: list[Candidate]) -> None:
 
 
 def test_the_window_starts_after_the_anchors(fleet: list[Candidate]) -> None:
-    assert limits(window=2, anchors=4).reached(fleet, 0) is None
-    assert limits(window=2, anchors=3).reached(fleet, 0) == "gain"
+    assert limits(window=2, anchors=fleet[:4]).reached(fleet, 0) is None
+    assert limits(window=2, anchors=fleet[:3]).reached(fleet, 0) == "gain"
+
+
+def test_an_anchor_that_was_dropped_is_not_waited_for(fleet: list[Candidate], build_candidate: Build) -> None:
+    slow = build_candidate((0, 1, 2), "torch")
+    waiting = limits(window=2, anchors=[*fleet[:3], slow])
+    assert waiting.reached(fleet, 0) is None
+    assert waiting.reached(fleet, 0, {slow.recipe_hash}) == "gain"
+
+
+def test_a_short_recovery_and_its_full_one_are_one_candidate_and_it_gains_nothing(
+    fleet: list[Candidate], build_candidate: Build
+) -> None:
+    shorts = [
+        build_candidate(
+            candidate.recipe.layers,
+            metric=0.6,
+            rejection="short",
+            recipe=candidate.recipe.model_copy(update={"recovery": 0.25}),
+            recipe_hash=f"short-{place}",
+        )
+        for place, candidate in enumerate(fleet[2:])
+    ]
+    assert limits(wanted=6).reached([*fleet, *shorts], 0) is None
+    assert limits(wanted=5).reached([*fleet, *shorts], 0) == "trials"
+    # After three that gained, three short ones are no window of nothing.
+    assert limits(window=2).reached([*fleet[:3], *shorts], 0) is None
 
 
 def test_a_gain_is_a_share_of_what_there_was(fleet: list[Candidate]) -> None:

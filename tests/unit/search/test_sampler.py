@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from equipoise.config.search import ConstraintsConfig, SearchConfig
-from equipoise.runs import Candidate
+from equipoise.runs import Candidate, Recipe
+from equipoise.search.limits import Limits
+from equipoise.search.plan import Plan
+from equipoise.search.recovery import short_reason
 from equipoise.search.space import Space
 
 if TYPE_CHECKING:
@@ -39,6 +42,11 @@ def measure(build_candidate: Callable[..., Candidate]) -> Measure:
     return call
 
 
+def plan(search: SearchConfig, first: Sequence[Recipe] = ()) -> Plan:
+    """One that never ends by itself."""
+    return Plan(Limits(search, 1000, frozenset(), None), "", anchors=first)
+
+
 def play(
     searcher: ConstrainedSearch,
     space: Space,
@@ -52,6 +60,7 @@ def play(
 
     for number in range(trials):
         point = searcher.suggest(str(number))
+        assert point.pop("recovery") == 1
         candidate = measure(space, point)
         searcher.on_trial_complete(str(number), report_of(candidate, search, constraints))
         yield point, candidate
@@ -65,10 +74,10 @@ def test_the_first_points_are_proposed_first_and_every_trial_knows_its_constrain
 
     search = SearchConfig(sampler=sampler, trials=12)
     space = Space(search, 6)
-    first = [point for recipe in space.anchors()[:4] if (point := space.point(recipe))]
-    searcher = build_searcher(space, search, 1, first)
+    first = space.anchors()[:4]
+    searcher = build_searcher(space, plan(search, first), 1)
     played = list(play(searcher, space, measure, 12))
-    assert [point for point, _ in played[:4]] == first
+    assert [space.recipe(point) for point, _ in played[:4]] == first
     assert all(space.recipe(point) for point, _ in played)
     for trial, (_, candidate) in zip(searcher._ot_study.trials, played, strict=True):
         excess = max(0.0, candidate.speed.latency_p99_ms.value - 6) / 6
@@ -86,7 +95,7 @@ def test_what_violates_a_constraint_is_proposed_less(measure: Measure) -> None:
         """How many of the last twenty of forty proposals are fast enough, over five seeds."""
         count = 0
         for seed in range(5):
-            searcher = build_searcher(space, search, seed, [])
+            searcher = build_searcher(space, plan(search), seed)
             played = list(play(searcher, space, measure, 40, search, constraints))
             count += sum(candidate.speed.latency_p99_ms.value <= 6 for _, candidate in played[-20:])
         return count
@@ -99,11 +108,11 @@ def test_a_searcher_is_written_to_disk_and_read_back(tmp_path: Any, measure: Mea
 
     search = SearchConfig(trials=8)
     space = Space(search, 6)
-    searcher = build_searcher(space, search, 3, [])
+    searcher = build_searcher(space, plan(search), 3)
     list(play(searcher, space, measure, 6))
     file = str(tmp_path / "searcher")
     searcher.save(file)
-    other = build_searcher(space, search, 3, [])
+    other = build_searcher(space, plan(search), 3)
     other.restore(file)
     assert other.suggest("next") == searcher.suggest("next")
 
@@ -122,6 +131,15 @@ def test_what_may_not_be_chosen_is_worthless_and_violates_everything(
     assert {value for key, value in rejected.items() if key.startswith("violation_")} == {1e9}
     unknown = report_of(build_candidate(robustness=None), search, bounds)
     assert unknown["violation_min_robustness"] == 1e9
+
+
+def test_a_short_recovery_tells_what_it_came_to(build_candidate: Callable[..., Candidate]) -> None:
+    from equipoise.search.sampler import report_of
+
+    short = build_candidate((0, 5)).recipe.model_copy(update={"recovery": 0.25})
+    for rejection, metric in ((short_reason(short), 0.9), ("labels change", 0)):
+        candidate = build_candidate((0, 5), metric=0.9, rejection=rejection, recipe=short)
+        assert report_of(candidate, SEARCH, CONSTRAINTS)["metric"] == metric
 
 
 def test_a_fault_is_worse_than_anything() -> None:

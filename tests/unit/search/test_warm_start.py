@@ -54,7 +54,7 @@ def test_a_run_that_did_not_get_that_far_gives_nothing(earlier: RunFolder) -> No
 def test_other_tasks_other_hardware_and_no_runs_are_refused(earlier: RunFolder, tmp_path: Path) -> None:
     for change, message in (
         ({"task": "token_classification"}, "is a run of text_classification, not of token_classification"),
-        ({"fingerprint": "new"}, r"was measured on other hardware \(.+, this is new\)"),
+        ({"fingerprint": "new"}, r"was measured on other hardware \(.+, this run times on new\)"),
     ):
         with pytest.raises(ConfigError, match=message) as caught:
             find(earlier.location, **change)
