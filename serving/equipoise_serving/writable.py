@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from equipoise.bundle import Bundle
+from equipoise.engines.generation import GENERATION_ENGINES, GENERATION_FILE
 from equipoise.errors import BundleError
+
+
+def is_language_model(bundle: Bundle) -> bool:
+    """Whether an endpoint writes with it, rather than predicts."""
+    return bundle.manifest.task.get("name") == "text_generation"
 
 
 def check_writes(bundle: Bundle) -> None:
@@ -12,11 +18,14 @@ def check_writes(bundle: Bundle) -> None:
     Raises:
         BundleError: the bundle's engine scores whole texts alone.
     """
-    manifest = bundle.manifest
-    if manifest.task.get("name") == "text_generation" and manifest.engine != "torch":
+    engine = bundle.manifest.engine
+    if not is_language_model(bundle):
+        return
+    kept = engine == "torch" or (bundle.model_folder / GENERATION_FILE).is_file()
+    if engine not in GENERATION_ENGINES or not kept:
         raise BundleError(
             "the exported model scores texts and cannot write them: it keeps no keys and values",
             where=str(bundle.folder),
-            value=manifest.engine,
-            remedy="search with search.engines: [torch] and serve that bundle",
+            value=engine,
+            remedy="search with search.engines: [torch, openvino] and serve that bundle",
         )
