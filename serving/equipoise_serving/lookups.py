@@ -46,7 +46,7 @@ class Lookups:
             "/v2": json_reply(server_metadata(__version__)),
             "/v2/health/live": json_reply({"live": True}),
             "/v2/health/ready": ready,
-            f"/v2/models/{name}": json_reply(model_metadata(name, card.engine)),
+            f"/v2/models/{name}": json_reply(model_metadata(name, card.engine, infers=not card.writes)),
             f"/v2/models/{name}/ready": ready,
         } | more
 

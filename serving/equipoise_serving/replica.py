@@ -176,7 +176,7 @@ def open_writer(
         BundleError: the bundle's engine cannot write, or its model cannot be loaded.
     """
     manifest = bundle.manifest
-    check_writes(bundle)
+    check_writes(manifest, serving, str(bundle.folder))
     engine = open_generation_engine(
         manifest.engine,
         bundle.model_folder,
