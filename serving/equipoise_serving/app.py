@@ -16,6 +16,7 @@ from equipoise.errors import ConfigError
 from equipoise.ray_runtime import HEAD_SLOT
 from equipoise.runs.records import Speed
 from equipoise_serving.replica_ledger import ReplicaLedger
+from equipoise_serving.writable import check_writes
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -51,12 +52,13 @@ def build(args: dict[str, Any]) -> Application:
 
     Raises:
         ConfigError: a key or value is wrong.
-        BundleError: a bundle is named, and there is none.
+        BundleError: a bundle is named, and there is none, or it is a language model that cannot write.
     """
     given = validate_config(ApplicationArgs, args, where="args")
     if not given.bundle:
         return _waiting_app()
     folder, manifest = find_bundle(given.bundle)
+    check_writes(manifest, given.serving, folder)
     return build_app(
         folder,
         given.serving,

@@ -21,3 +21,8 @@ class ModelCard:
     needs_key: bool
     usd_per_core_second: float | None = None
     """Price of a second of the engine; None where no price book was given."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is a language model, which writes instead of predicting."""
+        return self.task == "text_generation"

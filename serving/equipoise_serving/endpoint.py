@@ -21,6 +21,7 @@ from equipoise_serving.api_keys import read_keys
 from equipoise_serving.app import build_app
 from equipoise_serving.front import start_front
 from equipoise_serving.replica_ledger import ReplicaLedger
+from equipoise_serving.writable import check_writes
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -64,12 +65,14 @@ def deploy(
         The base URL, such as `http://127.0.0.1:8000`.
 
     Raises:
-        BundleError: the bundle is missing, incomplete or was tampered with.
+        BundleError: the bundle is missing, incomplete or was tampered with, or cannot write.
         ConfigError: the host is not loopback and there are no API keys, or they cannot be read; replicas
-            are to be scaled, and there is no load curve.
+            are to be scaled, and there is no load curve for it.
         ServiceError: the port is taken, a replica fails to start, or the time is over.
     """
-    folder = open_bundle(bundle_folder).folder
+    bundle = open_bundle(bundle_folder)
+    folder = bundle.folder
+    check_writes(bundle.manifest, serving, str(folder))
     serving = check_access(serving)
     deadline = time.monotonic() + timeout_s
     base_url = start_front(serving)

@@ -1,24 +1,20 @@
-"""The ASGI application: routes, protocols, limits and errors around one `predict`."""
+"""The ASGI application: who may ask, for how long, what is counted, and what goes wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from equipoise import __version__
 from equipoise_serving.access_log import AccessLog
 from equipoise_serving.api_keys import ApiKeys, presented_key
-from equipoise_serving.batching import Answered
 from equipoise_serving.card import ModelCard
 from equipoise_serving.errors import RequestError
+from equipoise_serving.event_stream import send_events, while_there
 from equipoise_serving.http import (
     ClientGoneError,
-    Headers,
+    Exchange,
     Receive,
     Reply,
     Scope,
@@ -28,32 +24,13 @@ from equipoise_serving.http import (
     read_json_body,
     send_reply,
 )
-from equipoise_serving.inference_protocol import (
-    model_metadata,
-    parse_infer,
-    render_infer,
-    server_metadata,
-)
-from equipoise_serving.openapi import openapi_document
-from equipoise_serving.page import page_reply
-from equipoise_serving.plain import parse_predict, render_predict
-from equipoise_serving.text_writer import TextWriter, error_body
+from equipoise_serving.lifespan import answer_lifespan
+from equipoise_serving.lookups import Lookups, open_paths, wrong_method
+from equipoise_serving.openai_answer import error_body
+from equipoise_serving.predictions import Handler, Predict, Predictions
+from equipoise_serving.text_writer import TextWriter
 
-Predict = Callable[[list[str]], Awaitable[Answered]]
-OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
-"""Answered without an API key, as is the model's own readiness: probes, the document and the page."""
-_PLAIN_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
-_EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-_Found = TypeVar("_Found")
 _log = logging.getLogger("ray.serve")
-
-
-@dataclass
-class _Exchange:
-    """What is known of one request so far."""
-
-    rows: int = 0
-    key: str = ""
 
 
 class Gateway:
@@ -83,37 +60,25 @@ class Gateway:
         writer: TextWriter | None = None,
     ) -> None:
         self.card = card
-        self._predict = predict
         self._count_request = count_request
         self._timeout_s = timeout_s
         self._keys = keys
         self._access_log = access_log
-        self._open_paths = OPEN_PATHS | {f"/v2/models/{card.name}/ready"}
-        self._read_metrics = read_metrics
-        name = card.name
-        ready = json_reply({"ready": True})
-        self._fixed = {
-            "/healthz": json_reply({"status": "ok"}),
-            "/readyz": json_reply({"status": "ready", "model": name}),
-            "/openapi.json": json_reply(openapi_document(card, __version__)),
-            "/v2": json_reply(server_metadata(__version__)),
-            "/v2/health/live": json_reply({"live": True}),
-            "/v2/health/ready": ready,
-            f"/v2/models/{name}": json_reply(model_metadata(name, card.engine)),
-            f"/v2/models/{name}/ready": ready,
-        }
+        self._open_paths = open_paths(card.name)
         self._writer = writer
-        self._inference: dict[str, Callable[[bytes, _Exchange], Awaitable[Reply]]] = {}
+        self._inference: dict[str, Handler] = {}
         self._writing: dict[str, bool] = {}
         """Whether a path that writes takes a chat."""
-        if writer is None:
-            self._inference = {"/v1/predict": self._plain, f"/v2/models/{name}/infer": self._infer}
-        else:
-            self._fixed |= {
+        listed: dict[str, Reply] = {}
+        if writer is not None:
+            listed = {
                 "/v1/models": json_reply(writer.models()),
-                f"/v1/models/{name}": json_reply(writer.model()),
+                f"/v1/models/{card.name}": json_reply(writer.model()),
             }
             self._writing = {"/v1/completions": False, "/v1/chat/completions": True}
+        elif predict is not None:
+            self._inference = Predictions(card, predict).handlers()
+        self._lookups = Lookups(card, read_metrics, listed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection scope."""
@@ -128,7 +93,7 @@ class Gateway:
         start = time.perf_counter()
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         method: str = scope["method"]
-        exchange = _Exchange()
+        exchange = Exchange()
         handler = self._inference.get(path)
         stream: AsyncGenerator[bytes, None] | None = None
         try:
@@ -136,7 +101,7 @@ class Gateway:
                 exchange.key = self._admit(self._keys, scope)
             if path in self._writing:
                 if method != "POST":
-                    raise _wrong_method(method, "POST")
+                    raise wrong_method(method, "POST")
                 async with asyncio.timeout(self._timeout_s):
                     found = await self._write(scope, receive, self._writing[path], exchange)
                 if isinstance(found, Reply):
@@ -144,12 +109,12 @@ class Gateway:
                 else:
                     stream, reply = found, Reply(200, b"")
             elif handler is None:
-                reply = await self._look_up(path, method)
+                reply = await self._lookups.answer(path, method)
             else:
                 # One clock for the body and the answer: a client that sends slowly has no more time.
                 async with asyncio.timeout(self._timeout_s):
                     if method != "POST":
-                        raise _wrong_method(method, "POST")
+                        raise wrong_method(method, "POST")
                     body = await read_json_body(scope, receive, self.card.max_body_bytes)
                     reply = await handler(body, exchange)
         except RequestError as error:
@@ -193,35 +158,16 @@ class Gateway:
         return json_reply(error_body(error), error.status, error.headers)
 
     async def _write(
-        self, scope: Scope, receive: Receive, chat: bool, exchange: _Exchange
+        self, scope: Scope, receive: Receive, chat: bool, exchange: Exchange
     ) -> Reply | AsyncGenerator[bytes, None]:
         assert self._writer is not None  # noqa: S101 - there is no such path without one
         body = await read_json_body(scope, receive, self.card.max_body_bytes)
-        found, exchange.rows = await _while_there(receive, self._writer.answer(body, chat=chat))
+        found, exchange.rows = await while_there(receive, self._writer.answer(body, chat=chat))
         return found
 
     async def _send_stream(self, parts: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> None:
-        """Send what is written as it comes; a client that leaves, or reads nothing for long, ends it."""
-
-        async def pass_on() -> None:
-            async with aclosing(parts):
-                await send({"type": "http.response.start", "status": 200, "headers": _EVENTS})
-                while True:
-                    async with asyncio.timeout(self._timeout_s):
-                        part = await anext(parts, None)
-                        if part is None:
-                            break
-                        await send({"type": "http.response.body", "body": part, "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
-
-        try:
-            await _while_there(receive, pass_on())
-        except ClientGoneError:
-            return
-        except TimeoutError:
-            late = RequestError(408, "request_timeout", f"no token within {self._timeout_s:g} seconds")
-            event = b"data: " + self._error(late).body + b"\n\n"
-            await send({"type": "http.response.body", "body": event})
+        late = RequestError(408, "request_timeout", f"no token within {self._timeout_s:g} seconds")
+        await send_events(parts, receive, send, timeout_s=self._timeout_s, late=self._error(late).body)
 
     def _admit(self, keys: ApiKeys, scope: Scope) -> str:
         """The id of the request's key."""
@@ -231,90 +177,6 @@ class Gateway:
                 401, "unauthorized", "send a known API key", ((b"www-authenticate", b"Bearer"),)
             )
         return found.id
-
-    async def _look_up(self, path: str, method: str) -> Reply:
-        is_metrics = path == "/metrics" and self._read_metrics is not None
-        reply = self._fixed.get(path)
-        if reply is None and path != "/" and not is_metrics:
-            if path.startswith("/v2/models/"):
-                raise RequestError(404, "model_not_found", "no such model or path here")
-            raise RequestError(404, "not_found", "no such path here")
-        if method not in ("GET", "HEAD"):
-            raise _wrong_method(method, "GET, HEAD")
-        if reply is not None:
-            return reply
-        if path == "/":
-            return page_reply(self.card)
-        assert self._read_metrics is not None  # noqa: S101 - is_metrics
-        return Reply(200, (await self._read_metrics()).encode(), (), _PLAIN_TEXT)
-
-    async def _plain(self, body: bytes, exchange: _Exchange) -> Reply:
-        assert self._predict is not None  # noqa: S101 - there is no such path without one
-        texts = parse_predict(body, self.card.max_inputs)
-        exchange.rows = len(texts)
-        answered = await self._predict(texts)
-        return json_reply(render_predict(self.card.name, answered.answers), headers=self._cost(answered))
-
-    async def _infer(self, body: bytes, exchange: _Exchange) -> Reply:
-        assert self._predict is not None  # noqa: S101 - there is no such path without one
-        request = parse_infer(body, self.card.max_inputs)
-        exchange.rows = len(request.texts)
-        answered = await self._predict(request.texts)
-        return json_reply(
-            render_infer(self.card.name, request, answered.answers), headers=self._cost(answered)
-        )
-
-    def _cost(self, answered: Answered) -> Headers:
-        """Milliseconds in the queue and in the engine, and dollars where there is a price."""
-        timing = f"queue;dur={answered.queued_s * 1000:.2f}, engine;dur={answered.busy_s * 1000:.3f}"
-        headers: Headers = ((b"server-timing", timing.encode()),)
-        if self.card.usd_per_core_second is None:
-            return headers
-        usd = answered.busy_s * self.card.usd_per_core_second
-        return (*headers, (b"x-equipoise-cost-usd", f"{usd:.4g}".encode()))
-
-
-async def _while_there(receive: Receive, work: Coroutine[None, None, _Found]) -> _Found:
-    """What some work comes to; cancelled as soon as the client leaves.
-
-    Serve's own watch for that is switched off at the ingress.
-
-    Raises:
-        ClientGoneError: the client left first.
-    """
-
-    async def leave() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    task, gone = asyncio.create_task(work), asyncio.create_task(leave())
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGoneError
-        return task.result()
-    finally:
-        for each in (task, gone):
-            each.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-def _wrong_method(method: str, allowed: str) -> RequestError:
-    return RequestError(
-        405,
-        "method_not_allowed",
-        f"{method} is not allowed here; use {allowed}",
-        ((b"allow", allowed.encode()),),
-    )
-
-
-async def answer_lifespan(receive: Receive, send: Send) -> None:
-    """Start up and shut down at once: there is nothing to do."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
 
 
 def _request_id(scope: Scope) -> str:

@@ -25,6 +25,14 @@ class ClientGoneError(Exception):
     """The client closed the connection before its body was complete; nobody reads an answer."""
 
 
+@dataclass
+class Exchange:
+    """What is known of one request so far."""
+
+    rows: int = 0
+    key: str = ""
+
+
 @dataclass(frozen=True)
 class Reply:
     """A whole response."""

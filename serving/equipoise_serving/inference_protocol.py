@@ -31,15 +31,16 @@ def server_metadata(version: str) -> dict[str, Any]:
     return {"name": "equipoise", "version": version, "extensions": []}
 
 
-def model_metadata(model_name: str, engine: str) -> dict[str, Any]:
-    """Answer of `GET /v2/models/{name}`."""
-    return {
-        "name": model_name,
-        "versions": ["1"],
-        "platform": f"equipoise_{engine}",
-        "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
-        "outputs": [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in OUTPUTS.items()],
-    }
+def model_metadata(model_name: str, engine: str, *, infers: bool = True) -> dict[str, Any]:
+    """Answer of `GET /v2/models/{name}`; a model that writes has no tensors."""
+    if not infers:
+        tensors: dict[str, Any] = {"inputs": [], "outputs": []}
+    else:
+        tensors = {
+            "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
+            "outputs": [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in OUTPUTS.items()],
+        }
+    return {"name": model_name, "versions": ["1"], "platform": f"equipoise_{engine}"} | tensors
 
 
 def parse_infer(body: bytes, max_inputs: int = MAX_INPUTS) -> InferRequest:

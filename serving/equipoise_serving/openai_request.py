@@ -10,8 +10,8 @@ from equipoise_serving.errors import RequestError
 from equipoise_serving.json_body import decode_object
 
 _SHARED = ("model", "stream", "stream_options", "stop", "seed", "n", "max_tokens", "temperature", "top_p")
-_IGNORED = ("user", "metadata", "store")
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
+IGNORED = ("user", "metadata", "store")
+NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
@@ -26,7 +26,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
 }
 """Fields that are taken where they change nothing, and refused otherwise."""
-_ROLES = ("system", "developer", "user", "assistant")
+ROLES = ("system", "developer", "user", "assistant")
 _SEEDS = 2**63
 
 
@@ -56,10 +56,10 @@ def parse_request(body: bytes, model_name: str, *, chat: bool) -> WriteRequest:
     given = decode_object(body)
     own = ("messages", "max_completion_tokens") if chat else ("prompt",)
     for name, value in given.items():
-        if name in _NEUTRAL:
-            if value is not None and not any(_same(value, neutral) for neutral in _NEUTRAL[name]):
+        if name in NEUTRAL:
+            if value is not None and not any(_same(value, neutral) for neutral in NEUTRAL[name]):
                 _refuse(name, "is not supported here; leave it out", "unsupported_parameter")
-        elif name not in (*_SHARED, *own, *_IGNORED):
+        elif name not in (*_SHARED, *own, *IGNORED):
             _refuse(name, "is not a field of this request", "unknown_parameter")
     model = given.get("model")
     if not isinstance(model, str):
@@ -185,8 +185,8 @@ def _message(value: Any, path: str) -> dict[str, str]:
         if name not in ("role", "content", "name"):
             _refuse(f"{path}.{name}", "is not supported here", "unsupported_parameter")
     role = value.get("role")
-    if not isinstance(role, str) or role not in _ROLES:
-        _refuse(f"{path}.role", f"must be one of {', '.join(_ROLES)}")
+    if not isinstance(role, str) or role not in ROLES:
+        _refuse(f"{path}.role", f"must be one of {', '.join(ROLES)}")
     content = value.get("content")
     if isinstance(content, list):
         parts = [_part(part, f"{path}.content[{place}]") for place, part in enumerate(content)]

@@ -16,7 +16,8 @@ from equipoise.bundle import Bundle, open_bundle
 from equipoise.bundle_fetch import fetch_bundle
 from equipoise.config.serving import ServingConfig
 from equipoise.engines import Predictor, open_engine
-from equipoise.errors import BundleError, DataError
+from equipoise.engines.generation import open_generation_engine
+from equipoise.errors import DataError
 from equipoise.tasks.text_generation import TextGeneration
 from equipoise_serving.access_log import AccessLog
 from equipoise_serving.api_keys import ApiKeys
@@ -175,20 +176,16 @@ def open_writer(
         BundleError: the bundle's engine cannot write, or its model cannot be loaded.
     """
     manifest = bundle.manifest
-    check_writes(bundle)
-    from equipoise.engines.torch_generation import open_generation
-
-    try:
-        engine = open_generation(
-            bundle.model_folder,
-            manifest.precision,
-            serving.cores_per_replica,
-            max_sequences=serving.max_batch_size,
-            max_cached_tokens=serving.max_cached_tokens,
-            observe=meter.add_batch,
-        )
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise BundleError(f"torch cannot load the model: {error}", where=str(bundle.model_folder)) from error
+    check_writes(manifest, serving, str(bundle.folder))
+    engine = open_generation_engine(
+        manifest.engine,
+        bundle.model_folder,
+        manifest.precision,
+        serving.cores_per_replica,
+        max_sequences=serving.max_batch_size,
+        max_cached_tokens=serving.max_cached_tokens,
+        observe=meter.add_batch,
+    )
     return TextWriter(
         model_name,
         task,

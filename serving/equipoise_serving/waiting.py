@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from equipoise_serving.errors import RequestError
-from equipoise_serving.gateway import answer_lifespan
 from equipoise_serving.http import Receive, Scope, Send, error_reply, json_reply, send_reply
+from equipoise_serving.lifespan import answer_lifespan
 
 _LIVE = ("/healthz", "/v2/health/live")
 

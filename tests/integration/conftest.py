@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +170,68 @@ def tiny_run(tiny_bert: Path, intent_csv: Path, intent_test_csv: Path) -> Callab
         }
 
     return build
+
+
+@pytest.fixture(scope="session")
+def serve_app() -> Callable[[Any], AbstractContextManager[str]]:
+    """`with serve_app(gateway) as url`: an application behind uvicorn, as in a replica, without Ray."""
+    import uvicorn
+
+    from equipoise_serving.ingress import Ingress
+
+    @contextmanager
+    def serve(app: Any) -> Iterator[str]:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            config = uvicorn.Config(Ingress(app), lifespan="off", log_level="critical")  # type: ignore[arg-type]
+            server = uvicorn.Server(config)
+            thread = threading.Thread(target=server.run, args=([listener],))
+            thread.start()
+            try:
+                while not server.started:
+                    time.sleep(0.01)
+                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            finally:
+                server.should_exit = True
+                thread.join(10)
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def writers(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> dict[str, Bundle]:
+    """The tiny Llama as a torch and as an OpenVINO bundle."""
+    from equipoise.bundle import write_bundle
+    from equipoise.compression.export import export_model
+    from equipoise.config.model import ModelConfig
+    from equipoise.tasks.text_generation import TextGeneration
+
+    folder = tmp_path_factory.mktemp("writers")
+    source = folder / "source"
+    shutil.copytree(tiny_llama, source)
+    task = TextGeneration.create(source, (), ModelConfig(teacher=str(source), max_length=48))
+    found = {}
+    for engine in ("torch", "openvino"):
+        (folder / engine).mkdir()
+        export_model(
+            source,
+            folder / engine,
+            engine=engine,
+            precision="fp32",
+            task=task,
+            calibration=[],
+            onnx_cache=source / "onnx",
+        )
+        found[engine] = write_bundle(
+            folder / f"bundle-{engine}",
+            name="tiny",
+            task=task,
+            engine=engine,
+            precision="fp32",
+            model_folder=folder / engine,
+            candidate={},
+        )
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-import uvicorn
 
-from equipoise.config.model import ModelConfig
-from equipoise.engines.generation import GenerationParams
-from equipoise.engines.torch_generation import TorchGenerationEngine, open_generation
-from equipoise.engines.torch_writer import TorchWriter
+from equipoise.bundle import Bundle
+from equipoise.engines.batched_generation import BatchedGeneration
+from equipoise.engines.generation import GenerationParams, open_generation_engine
+from equipoise.engines.torch_writer import TorchWriter, open_writer
 from equipoise.tasks.text_generation import TextGeneration
 from equipoise_serving.card import ModelCard
 from equipoise_serving.gateway import Gateway
-from equipoise_serving.ingress import Ingress
 from equipoise_serving.text_writer import TextWriter
 
 
@@ -35,26 +31,31 @@ from equipoise_serving.text_writer import TextWriter
 class Endpoint:
     """A served language model, and what was counted of it."""
 
-    url: str
     task: TextGeneration
-    engine: TorchGenerationEngine
+    engine: BatchedGeneration
+    writer: TorchWriter
+    url: str = ""
     statuses: list[int] = field(default_factory=list)
     tokens: list[tuple[int, int]] = field(default_factory=list)
 
     def alone(self, prompt: str, count: int) -> str:
-        """The likeliest text, written by itself."""
+        """The likeliest text, written by torch and by itself."""
         ids = self.task.tokenizer.encode(prompt).ids
         params = GenerationParams(max_tokens=count, stop_ids=self.engine.stop_ids(self.task.end_id))
-        return self.task.text_of([token.id for token in TorchWriter(self.engine.model).write(ids, params)])
+        return self.task.text_of([token.id for token in self.writer.write(ids, params)])
 
 
-@pytest.fixture(scope="module")
-def served(tiny_llama: Path) -> Iterator[Endpoint]:
-    task = TextGeneration.create(tiny_llama, (), ModelConfig(teacher=str(tiny_llama), max_length=48))
-    engine = open_generation(tiny_llama, "fp32", max_sequences=4)
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    found = Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}", task, engine)
+@pytest.fixture(scope="module", params=["torch", "openvino"])
+def served(
+    request: pytest.FixtureRequest, writers: dict[str, Bundle], serve_app: Callable[[Any], Any]
+) -> Iterator[Endpoint]:
+    bundle = writers[request.param]
+    task = bundle.load_task()
+    assert isinstance(task, TextGeneration)
+    engine = open_generation_engine(
+        request.param, bundle.model_folder, "fp32", max_sequences=4, max_cached_tokens=512
+    )
+    found = Endpoint(task, engine, open_writer(writers["torch"].model_folder, "fp32"))
     writer = TextWriter(
         "tiny",
         task,
@@ -68,7 +69,7 @@ def served(tiny_llama: Path) -> Iterator[Endpoint]:
     card = ModelCard(
         name="tiny",
         task="text_generation",
-        engine="torch",
+        engine=request.param,
         precision="fp32",
         labels=(),
         max_body_bytes=8192,
@@ -76,17 +77,8 @@ def served(tiny_llama: Path) -> Iterator[Endpoint]:
         needs_key=False,
     )
     gateway = Gateway(card, None, found.statuses.append, timeout_s=20, writer=writer)
-    server = uvicorn.Server(uvicorn.Config(Ingress(gateway), lifespan="off", log_level="critical"))  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
+    with serve_app(gateway) as found.url:
         yield found
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listener.close()
 
 
 @pytest.fixture(scope="module")

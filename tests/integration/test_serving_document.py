@@ -8,13 +8,11 @@ import contextlib
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ from typing import Any
 import aiohttp
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
@@ -33,13 +30,12 @@ from equipoise.engines import Predictor, open_engine
 from equipoise_serving.batching import Answer, Batcher
 from equipoise_serving.card import ModelCard
 from equipoise_serving.gateway import Gateway
-from equipoise_serving.ingress import Ingress
 
 USD_PER_CORE_SECOND = 1e-5
 
 
 @pytest.fixture(scope="module")
-def url(bundles: dict[str, Bundle]) -> Iterator[str]:
+def url(bundles: dict[str, Bundle], serve_app: Callable[[Any], Any]) -> Iterator[str]:
     """The OpenVINO bundle behind uvicorn, as a replica runs it, without Ray."""
     bundle = bundles["openvino"]
     task = bundle.load_task()
@@ -70,17 +66,8 @@ def url(bundles: dict[str, Bundle]) -> Iterator[str]:
         usd_per_core_second=USD_PER_CORE_SECOND,
     )
     gateway = Gateway(card, batcher.submit, lambda status: None, timeout_s=10)
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(Ingress(gateway), lifespan="off", log_level="critical"))  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
+    with serve_app(gateway) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from equipoise import storage
 from equipoise.compression.accuracy_guard import Guard, quantize_guarded
+from equipoise.compression.causal_export import export_causal
 from equipoise.compression.quantization import (
     compress_openvino,
     quantize_onnx,
@@ -19,6 +21,7 @@ from equipoise.compression.quantization import (
     quantize_openvino,
 )
 from equipoise.data import Layout
+from equipoise.engines.generation import GENERATION_FILE
 from equipoise.engines.widths import STRUCTURE_FILE
 from equipoise.tasks import Arrays, Task
 
@@ -72,7 +75,7 @@ def export_model(
         source: torch model folder (config.json, model.safetensors).
         target: an empty folder.
         calibration: encoded batches that int8 activation ranges are read from.
-        onnx_cache: where the structure's fp32 ONNX graph is kept between precisions.
+        onnx_cache: where the structure's fp32 graph is kept between precisions.
         guard: what `int8_guarded` is held against; without one it is plain int8, which is as fast or faster.
 
     Returns:
@@ -80,6 +83,9 @@ def export_model(
     """
     if engine == "torch":
         _export_torch(source, target, precision)
+        return ()
+    if engine == "openvino" and task.layout == "prompt":
+        _export_writer(source, target, precision, task, onnx_cache)
         return ()
     graph = onnx_cache / ONNX_FILE
     if not graph.is_file():
@@ -101,10 +107,25 @@ def export_model(
         model, spared = guarded.model, guarded.spared
     elif precision in ("int8", "int8_guarded"):
         model = quantize_openvino(model, calibration, transformer=_is_transformer(source))
-    elif precision in ("int8_weights", "int4_weights"):
-        model = compress_openvino(model, precision)
     openvino.save_model(model, target / "model.xml", compress_to_fp16=precision in ("bf16", "fp16"))
     return spared
+
+
+def _export_writer(source: Path, target: Path, precision: str, task: Task, cache: Path) -> None:
+    """A language model that keeps keys and values, converted once for all its precisions."""
+    import openvino
+
+    if not (cache / GENERATION_FILE).is_file():
+        with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
+            export_causal(source, Path(scratch) / "model", task)
+            cache.mkdir(parents=True, exist_ok=True)
+            for name in ("model.bin", "model.xml", GENERATION_FILE):
+                (Path(scratch) / "model" / name).replace(cache / name)
+    model = openvino.Core().read_model(str(cache / "model.xml"))
+    if precision in ("int8_weights", "int4_weights"):
+        model = compress_openvino(model, precision)
+    openvino.save_model(model, target / "model.xml", compress_to_fp16=precision in ("bf16", "fp16"))
+    shutil.copyfile(cache / GENERATION_FILE, target / GENERATION_FILE)
 
 
 def _is_transformer(source: Path) -> bool:

@@ -8,44 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 
-from equipoise.engines.generation import Finish, GenerationParams, Token
+from equipoise.engines.generation import GenerationParams, Token
 from equipoise.engines.sampling import choose
 from equipoise.engines.slot_cache import SlotCache
-
-PREFILL_TOKENS = 128
-"""A prompt is read so many tokens a step, so that a long one does not hold up the texts under way."""
-
-
-@dataclass(eq=False)
-class Writing:
-    """One text under way."""
-
-    ids: list[int]
-    params: GenerationParams
-    tell: Callable[[Token], None]
-    """Takes each token, in the thread that runs the steps."""
-    room: int
-    """Tokens that are written at most."""
-    read: int = 0
-    """Tokens whose keys and values are kept."""
-    written: int = 0
-    last: int = 0
-    busy_s: float = 0.0
-    """Engine seconds since the token before."""
-    cancelled: bool = False
-    draw: torch.Generator = field(default_factory=torch.Generator)
-
-    @property
-    def reserved(self) -> int:
-        """Columns that it takes up at its longest."""
-        return len(self.ids) + self.room
+from equipoise.engines.writing import PREFILL_TOKENS, Tell, Writing, begin_writing
 
 
 class ContinuousBatch:
@@ -88,19 +60,13 @@ class ContinuousBatch:
         """Sequences that have no row yet."""
         return len(self._waiting)
 
-    def add(self, ids: Sequence[int], params: GenerationParams, tell: Callable[[Token], None]) -> Writing:
+    def add(self, ids: Sequence[int], params: GenerationParams, tell: Tell) -> Writing:
         """Another text; its first token comes with one of the next steps.
 
         Raises:
             ValueError: there is no token to go on from, or no room behind them.
         """
-        if not len(ids):
-            raise ValueError("there is no token to go on from")
-        room = min(params.max_tokens, self.max_length - len(ids))
-        if room < 1:
-            raise ValueError(f"{len(ids)} tokens leave no room for another: at most {self.max_length} fit")
-        writing = Writing(list(ids), params, tell, room)
-        writing.draw.manual_seed(params.seed)
+        writing = begin_writing(ids, params, tell, self.max_length)
         self._waiting.append(writing)
         return writing
 
@@ -120,16 +86,16 @@ class ContinuousBatch:
                 if self._active[row].cancelled:
                     self._remove(row)
             self._admit()
-            writing = [each for each in self._active if each.read >= len(each.ids)]
+            writing = [each for each in self._active if not each.is_reading]
             if writing:
                 self._write(writing)
-            if self._active and self._active[-1].read < len(self._active[-1].ids):
+            if self._active and self._active[-1].is_reading:
                 self._read_prompt(self._active[-1])
         return time.perf_counter() - start
 
     def _admit(self) -> None:
         """Give a row to the one that has waited longest, unless a prompt is being read."""
-        if self._active and self._active[-1].read < len(self._active[-1].ids):
+        if self._active and self._active[-1].is_reading:
             return
         while self._waiting and self._waiting[0].cancelled:
             self._waiting.popleft()
@@ -152,7 +118,9 @@ class ContinuousBatch:
         longest = max(each.read for each in writing) + 1
         mask = (torch.arange(longest) <= starts[:, None])[:, None, None, :]
         scores = self._forward(ids, 0, starts, longest, starts[:, None], mask)
-        chosen = [choose(row, each.params, each.draw) for row, each in zip(scores, writing, strict=True)]
+        chosen = [
+            choose(row, each.params, each.draw) for row, each in zip(scores.numpy(), writing, strict=True)
+        ]
         share_s = (time.perf_counter() - start) / len(writing)
         # From the last row on, as a row that is given up takes the last one's place.
         for row in reversed(range(len(writing))):
@@ -171,7 +139,7 @@ class ContinuousBatch:
         reading.read += length
         reading.busy_s += time.perf_counter() - start
         if reading.read == len(reading.ids):
-            chosen = choose(scores, reading.params, reading.draw)
+            chosen = choose(scores.numpy(), reading.params, reading.draw)
             self._tell(row, chosen, float(scores[chosen]), reading.busy_s)
 
     def _forward(
@@ -198,20 +166,14 @@ class ContinuousBatch:
 
     def _tell(self, row: int, chosen: int, log_likelihood: float, busy_s: float) -> None:
         writing = self._active[row]
-        writing.written += 1
-        writing.last = chosen
-        finish: Finish | None = None
-        if chosen in writing.params.stop_ids:
-            finish = "stop"
-        elif writing.written == writing.room:
-            finish = "length"
+        finish = writing.accept(chosen)
         if finish is not None:
             self._remove(row)
         writing.tell(Token(chosen, log_likelihood, finish, busy_s))
 
     def _remove(self, row: int) -> None:
         """Give a row up: the last one that is written to takes its place, and the one behind that its."""
-        is_reading = self._active[-1].read < len(self._active[-1].ids)
+        is_reading = self._active[-1].is_reading
         last = len(self._active) - 1
         order = [row, last - 1, last] if is_reading and row < last else [row, last]
         for target, source in pairwise(order):

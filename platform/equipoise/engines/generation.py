@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from equipoise.errors import BundleError
+
+if TYPE_CHECKING:
+    from equipoise.engines.batched_generation import BatchedGeneration
+
+GENERATION_ENGINES = {
+    "torch": "equipoise.engines.torch_generation",
+    "openvino": "equipoise.engines.openvino_generation",
+}
+"""Modules of the engines that write, each with `open_generation` and `LOAD_FAULTS`."""
+GENERATION_FILE = "generation.json"
+"""Beside an exported model that keeps keys and values: `{"positions": 2048, "end_ids": [0]}`."""
 
 Finish = Literal["stop", "length"]
 
@@ -52,3 +67,23 @@ class GenerationEngine(Protocol):
             ValueError: there is no token to go on from, or no room behind them.
         """
         ...
+
+
+def open_generation_engine(
+    name: str, folder: Path, precision: str, threads: int = 1, **options: Any
+) -> BatchedGeneration:
+    """Load a model folder into the named engine; imports no other engine's libraries.
+
+    Args:
+        name: one of `GENERATION_ENGINES`.
+        options: `max_sequences`, `max_cached_tokens`, `observe`.
+
+    Raises:
+        BundleError: the model's files cannot be loaded.
+    """
+    module = importlib.import_module(GENERATION_ENGINES[name])
+    try:
+        engine: BatchedGeneration = module.open_generation(folder, precision, threads, **options)
+    except (OSError, RuntimeError, ValueError, KeyError, *module.LOAD_FAULTS) as error:
+        raise BundleError(f"{name} cannot load the model: {error}", where=str(folder)) from error
+    return engine

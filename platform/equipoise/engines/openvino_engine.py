@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import openvino
+from numpy.typing import NDArray
 
 from equipoise.tasks import Arrays
 
@@ -19,37 +23,55 @@ class OpenVinoEngine:
 
     def __init__(self, compiled: openvino.CompiledModel) -> None:
         self.request = compiled.create_infer_request()
+        self._keeps_state = bool(self.request.query_state())
 
     def run(self, inputs: Arrays) -> Arrays:
+        if self._keeps_state:
+            # A model that could go on from its last tokens, asked for whole rows.
+            self.request.reset_state()
+            inputs = inputs | _from_the_start(inputs["input_ids"])
         results = self.request.infer(inputs, share_inputs=True)
         return {"logits": results[0].copy()}
 
 
 def open_model(folder: Path, precision: str, threads: int) -> OpenVinoEngine:
-    """Load `model.xml` and `model.bin`, mapped into memory.
+    """Load `model.xml` and `model.bin`, mapped into memory."""
+    core = openvino.Core()
+    options = compile_options(core, precision, threads)
+    return OpenVinoEngine(core.compile_model(str(folder / MODEL_FILE), "CPU", options))
+
+
+def compile_options(core: openvino.Core, precision: str, threads: int) -> dict[str, Any]:
+    """How models are compiled.
 
     The inference precision is always stated: left alone, OpenVINO runs bf16 wherever the CPU has
-    AMX, and the same bundle would answer differently on different machines.
+    AMX, and the same bundle would answer differently on different machines. Likewise the precision of keys
+    and values, which would be 8 bits.
     """
-    core = openvino.Core()
-    compiled = core.compile_model(
-        str(folder / MODEL_FILE),
-        "CPU",
-        {
-            "INFERENCE_PRECISION_HINT": _hint(core, precision),
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            # Over compressed weights activations would be quantized too, in groups that depend on the
-            # batch: a row's answer would change with its neighbours.
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-        },
-    )
-    return OpenVinoEngine(compiled)
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return {
+        "INFERENCE_PRECISION_HINT": _hint(able, precision),
+        "KV_CACHE_PRECISION": "bf16" if precision == "bf16" and "BF16" in able else "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        # Over compressed weights activations would be quantized too, in groups that depend on the
+        # batch: a row's answer would change with its neighbours.
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+    }
 
 
-def _hint(core: openvino.Core, precision: str) -> str:
+def _hint(able: Sequence[str], precision: str) -> str:
     """What to compute in. Asked for fp16 where the CPU has none, OpenVINO would take bf16."""
-    if precision == "fp16" and "FP16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision == "fp16" and "FP16" in able:
         return "f16"
     return "bf16" if precision == "bf16" else "f32"
+
+
+def _from_the_start(ids: NDArray[np.int64]) -> Arrays:
+    """Places and rows of whole texts."""
+    rows, length = ids.shape
+    return {
+        "position_ids": np.ascontiguousarray(np.broadcast_to(np.arange(length), (rows, length))),
+        "beam_idx": np.arange(rows, dtype=np.int32),
+    }

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from equipoise.engines.generation import Finish, GenerationParams, Token
-from equipoise.engines.sampling import choose
+from equipoise.engines.sampling import choose, new_draw
 from equipoise.engines.torch_engine import open_model
 
 
@@ -31,7 +31,7 @@ class TorchWriter:
         room = params.max_tokens
         if self.positions is not None:
             room = min(room, self.positions - len(ids))
-        draw = torch.Generator().manual_seed(params.seed)
+        draw = new_draw(params.seed)
         given = torch.tensor([list(ids)])
         cache: Any = None
         for count in range(1, room + 1):
@@ -39,7 +39,7 @@ class TorchWriter:
                 outputs = self.model(input_ids=given, cache=cache, use_cache=True, logits_to_keep=1)
                 cache = outputs.cache
                 scores = outputs.logits[0, -1].float().log_softmax(dim=-1)
-                chosen = choose(scores, params, draw)
+                chosen = choose(scores.numpy(), params, draw)
             stopped = chosen in params.stop_ids
             last: Finish | None = "stop" if stopped else "length" if count == room else None
             yield Token(chosen, float(scores[chosen]), last)

@@ -23,7 +23,7 @@ from equipoise.pipeline.metered_node import metered_node
 from equipoise.pipeline.preflight import check_port
 from equipoise.runs import RunFolder
 from equipoise_serving.replica_ledger import ReplicaLedger
-from equipoise_serving.writable import check_writes
+from equipoise_serving.writable import check_writes, is_language_model
 
 _START_S = 30.0
 _LOOK_S = 2.0
@@ -58,8 +58,9 @@ def keep_serving(
 
     Raises:
         BundleError: a language model whose engine cannot write.
+        ConfigError: a language model whose replicas are to be scaled.
     """
-    check_writes(bundle)
+    check_writes(bundle.manifest, config, str(bundle.folder))
     if run is None:
         _serve(bundle, config, None, None, tell, follow)
         return
@@ -100,7 +101,7 @@ def _serve(
 
         url = serve(bundle)
         tell(f"serving {name} ({bundle.manifest.engine} {bundle.manifest.precision}) at {url}")
-        if bundle.manifest.task.get("name") == "text_generation":
+        if is_language_model(bundle.manifest):
             tell(f"OpenAI's API: base_url {url}/v1, model {name}")
         else:
             tell(_CURL.format(url=url))

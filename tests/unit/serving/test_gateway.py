@@ -14,7 +14,8 @@ from equipoise_serving.api_keys import ApiKeys, create_key
 from equipoise_serving.batching import Answered
 from equipoise_serving.card import ModelCard
 from equipoise_serving.errors import RequestError
-from equipoise_serving.gateway import OPEN_PATHS, Gateway
+from equipoise_serving.gateway import Gateway
+from equipoise_serving.lookups import open_paths
 
 LIMIT = 1024
 CARD = ModelCard(
@@ -205,7 +206,7 @@ def test_requests_without_a_known_key_are_refused_before_their_body_is_read(tmp_
             assert answered is not None
             assert (answered[0], answered[1]["error"]["code"]) == (401, "unauthorized")
             assert answered[2]["www-authenticate"] == "Bearer"
-    for path in (*OPEN_PATHS, "/v2/models/tiny/ready"):
+    for path in open_paths("tiny"):
         answered = client.send("GET", path)
         assert answered is not None
         assert answered[0] == 200, path
@@ -215,7 +216,7 @@ def test_requests_without_a_known_key_are_refused_before_their_body_is_read(tmp_
         assert answered[0] == 200
     log.close()
     lines = [json.loads(line) for line in log.file.read_text().splitlines()]
-    assert len(lines) == 15 + len(OPEN_PATHS) + 1 + 2
+    assert len(lines) == 15 + len(open_paths("tiny")) + 2
     assert lines[-1]["key"] == stored.id
     assert lines[-1]["rows"] == 1
     assert {line["status"] for line in lines} == {200, 401}
