@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 import yaml
 
-from equipoise.cluster.kubernetes_api import KubernetesApi, connect
+from equipoise.cluster.kubeconfig import connect
+from equipoise.cluster.kubernetes_api import KubernetesApi
 from equipoise.ray_runtime import free_port
 
 Manifest = dict[str, Any]

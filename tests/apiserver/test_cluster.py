@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from equipoise.cluster.kubernetes_api import KubernetesApi, connect
-from equipoise.cluster.kubernetes_jobs import KubernetesJobs, job_manifests
+from equipoise.cluster.job_manifests import job_manifests
+from equipoise.cluster.kubeconfig import connect
+from equipoise.cluster.kubernetes_api import KubernetesApi
+from equipoise.cluster.kubernetes_jobs import KubernetesJobs
 from equipoise.cluster.manifests import ray_cluster
 from equipoise.cluster.names import submission_id
 from equipoise.cluster.services import Services, service_manifest
