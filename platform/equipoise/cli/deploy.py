@@ -70,15 +70,18 @@ def deploy(
         print_objects([manifest], output)
         return
     services = _open(namespace or cluster.namespace, context, kubeconfig)
-    bundle, model = shared_bundle(location, cluster)
-    manifest = service_manifest(bundle, model, cluster, serving)
-    name = manifest["metadata"]["name"]
-    created = services.deploy(manifest, cluster, force=force)
 
     def tell(text: str) -> None:
         typer.echo(f"· {text}", err=json)
 
-    tell(f"applied {created}; equipoise undeploy {name} -n {services.api.namespace} removes it")
+    # Before the bundle is uploaded, which may take long.
+    for sentence in services.check(cluster):
+        tell(sentence)
+    bundle, model = shared_bundle(location, cluster)
+    manifest = service_manifest(bundle, model, cluster, serving)
+    name = manifest["metadata"]["name"]
+    created = services.deploy(manifest, force=force)
+    tell(f"applied {created}; equipoise undeploy {name} {services.api.options} removes it")
     service = services.wait(name, bundle, tell, wait_s) if wait_s else services.find(name)
     if json and service is not None:
         import json as encoder
@@ -166,7 +169,7 @@ def deploy_config(
 
 
 def _open(namespace: str | None, context: str | None, kubeconfig: str | None) -> Services:
-    from equipoise.cluster.kubernetes_api import connect
+    from equipoise.cluster.kubeconfig import connect
     from equipoise.cluster.services import Services
 
     return Services(connect(namespace, context, kubeconfig))

@@ -40,7 +40,7 @@ def open_kubernetes(
     namespace: str | None, context: str | None, kubeconfig: str | None, configured: str | None = None
 ) -> KubernetesJobs:
     """Jobs on Kubernetes, in the namespace of the option, else of the config, else of the context."""
-    from equipoise.cluster.kubernetes_api import connect
+    from equipoise.cluster.kubeconfig import connect
     from equipoise.cluster.kubernetes_jobs import KubernetesJobs
 
     return KubernetesJobs(connect(namespace or configured, context, kubeconfig))

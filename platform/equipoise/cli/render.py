@@ -43,7 +43,7 @@ def render(
 
 def rendered(config: RunConfig, bundle: str | None) -> dict[str, dict[str, Any]]:
     """Objects by file name."""
-    from equipoise.cluster.kubernetes_jobs import job_manifests
+    from equipoise.cluster.job_manifests import job_manifests
     from equipoise.cluster.manifests import ray_cluster
     from equipoise.cluster.names import service_name, submission_id
     from equipoise.cluster.services import require_shared, service_manifest

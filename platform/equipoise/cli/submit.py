@@ -105,7 +105,7 @@ def _fetch_or_say(
     config: RunConfig, jobs: KubernetesJobs, job_id: str, target: Path, display: LineDisplay
 ) -> str:
     """Where the results are: fetched, or on the claim that keeps them, with the reason."""
-    from equipoise.cluster.kubernetes_jobs import run_folder
+    from equipoise.cluster.job_manifests import run_folder
     from equipoise.cluster.submission import fetch_from_kubernetes
     from equipoise.errors import EquipoiseError
 
@@ -131,7 +131,8 @@ def follow_to_end(jobs: Jobs, job_id: str, display: LineDisplay) -> Job:
         raise InterruptedRunError(
             "no longer followed; the job goes on",
             where=job_id,
-            remedy=f"equipoise logs {job_id} {jobs.options} --follow, or equipoise cancel",
+            remedy=f"equipoise logs {job_id} {jobs.options} --follow; "
+            f"`equipoise cancel {job_id} {jobs.options}` removes it",
         ) from None
     if job.state != "succeeded":
         raise failure(job, display.last_line, f"equipoise logs {job_id} {jobs.options}")
@@ -162,7 +163,7 @@ def _print_dry_run(config: RunConfig, on: Place, output: Format) -> None:
 
     job_id = submission_id(config)
     if on is Place.kubernetes:
-        from equipoise.cluster.kubernetes_jobs import job_manifests
+        from equipoise.cluster.job_manifests import job_manifests
 
         manifests = job_manifests(config, job_id)
         for manifest in manifests:

@@ -8,6 +8,7 @@ import time
 from typing import Protocol
 
 from equipoise.cluster.jobs import Job, Jobs
+from equipoise.cluster.left_behind import naming
 from equipoise.errors import EquipoiseError, InputError, ServiceError
 
 _POLL_S = 2.0
@@ -81,6 +82,7 @@ def follow(
     reader.start()
     shown: tuple[str, str] | None = None
     lost_at: float | None = None
+    remove = f"equipoise cancel {job_id} {jobs.options}"
     # Only a job that has ended has last words worth waiting for.
     last_words_s = 0.1
     try:
@@ -93,7 +95,7 @@ def follow(
                     raise ServiceError(
                         f"no contact for {patience_s:.0f} s ({error.what}); the job goes on",
                         where=job_id,
-                        remedy=f"equipoise logs {job_id} {jobs.options}",
+                        remedy=f"equipoise logs {job_id} {jobs.options}; `{remove}` removes it",
                     ) from error
                 if shown != ("", "lost"):
                     shown = ("", "lost")
@@ -101,6 +103,8 @@ def follow(
                 _drain(reader, display)
                 time.sleep(poll_s)
                 continue
+            except EquipoiseError as error:
+                raise naming(error, [f"job {job_id}"], remove) from error
             lost_at = None
             if job is None:
                 raise InputError("there is no such job, or it was removed", where=job_id)

@@ -12,15 +12,15 @@ from equipoise import storage
 from equipoise.bundle import locate_bundle, open_bundle
 from equipoise.bundle_fetch import find_bundle
 from equipoise.cluster.bundle_upload import upload_bundle
-from equipoise.cluster.fit import misfits
 from equipoise.cluster.kubernetes_api import KubernetesApi, Manifest
-from equipoise.cluster.kubernetes_jobs import require_kuberay
+from equipoise.cluster.left_behind import naming
 from equipoise.cluster.manifests import ray_service
 from equipoise.cluster.names import MANAGER, service_name
+from equipoise.cluster.preflight import check_room, require_kuberay
 from equipoise.cluster.reasons import fatal_reason, newest_warning, pod_reasons
 from equipoise.config.cluster import ClusterConfig
 from equipoise.config.serving import ServingConfig
-from equipoise.errors import InputError, ServiceError
+from equipoise.errors import EquipoiseError, InputError, ServiceError
 
 BUNDLE = "equipoise/bundle"
 """Annotation that says which bundle a deployment is of."""
@@ -103,18 +103,25 @@ class Services:
     def __init__(self, api: KubernetesApi) -> None:
         self.api = api
 
-    def deploy(self, manifest: Manifest, cluster: ClusterConfig, *, force: bool = False) -> str:
+    def check(self, cluster: ClusterConfig) -> list[str]:
+        """What can be known before anything is created; returns sentences that a person should read.
+
+        Raises:
+            InputError: KubeRay is missing, or a quota or every node is too small for the pods.
+        """
+        require_kuberay(self.api, {"RayService", "RayCluster"})
+        return check_room(self.api, cluster)
+
+    def deploy(self, manifest: Manifest, *, force: bool = False) -> str:
         """Create a deployment, or replace it without downtime.
 
         Returns:
             Its name, as `RayService NAMESPACE/NAME`.
 
         Raises:
-            InputError: the cluster refuses it, or no node can take its pods.
+            InputError: the cluster refuses it.
             ServiceError: it was changed by someone else in between.
         """
-        require_kuberay(self.api, {"RayService", "RayCluster"})
-        _check_nodes(self.api, cluster)
         name = manifest["metadata"]["name"]
         held = self.api.get("RayService", name)
         version = held["metadata"].get("resourceVersion") if held is not None else None
@@ -148,28 +155,29 @@ class Services:
     def wait(self, name: str, bundle: str, tell: Callable[[str], None], timeout_s: float) -> Service:
         """Wait until a deployment serves its bundle, saying what it waits for.
 
+        Where the API server does not answer, that is said, and it is asked again until the time is over.
+
         Raises:
             InputError: it can never start, or it was removed.
             ServiceError: the time is over, or another deployment took its place.
         """
         deadline, said = time.monotonic() + timeout_s, ""
+        remove = f"equipoise undeploy {name} {self.api.options}"
         while True:
-            service = self.find(name)
-            if service is None:
+            line = ""
+            try:
+                service = self.find(name)
+            except ServiceError as error:
+                service, line = None, f"no contact: {error.what}"
+            except EquipoiseError as error:
+                raise naming(error, [f"RayService {self.api.namespace}/{name}"], remove) from error
+            if service is not None:
+                self._require(service, bundle, remove)
+                if service.phase == "ready":
+                    return service
+                line = f"{service.phase}: {service.message or 'waits for its pods'}"
+            elif not line:
                 raise InputError("was removed while it came up", where=name)
-            if service.bundle != bundle:
-                raise ServiceError(
-                    f"another deployment took its place: {service.bundle}",
-                    where=name,
-                    remedy="agree who deploys, then repeat the command",
-                )
-            if service.phase == "ready":
-                return service
-            if service.message.startswith("it can never start"):
-                raise InputError(
-                    service.message, where=name, remedy=f"correct it, or equipoise undeploy {name}"
-                )
-            line = f"{service.phase}: {service.message or 'waits for its pods'}"
             if line != said:
                 said = line
                 tell(f"{name} {line}")
@@ -177,13 +185,27 @@ class Services:
                 raise ServiceError(
                     f"not ready after {timeout_s:.0f} s; {line}",
                     where=name,
-                    remedy=f"it goes on: equipoise status {name}, or equipoise undeploy {name}",
+                    remedy=f"it goes on: equipoise status {name} {self.api.options}; `{remove}` removes it",
                 )
             time.sleep(_POLL_S)
 
     def undeploy(self, name: str) -> list[str]:
         """Remove a deployment and everything it owns; names what was removed."""
         return [f"RayService {self.api.namespace}/{name}"] if self.api.delete("RayService", name) else []
+
+    @staticmethod
+    def _require(service: Service, bundle: str, remove: str) -> None:
+        """Raise unless it is of the bundle and can still start."""
+        if service.bundle != bundle:
+            raise ServiceError(
+                f"another deployment took its place: {service.bundle}",
+                where=service.name,
+                remedy="agree who deploys, then repeat the command",
+            )
+        if service.message.startswith("it can never start"):
+            raise InputError(
+                service.message, where=service.name, remedy=f"correct it and repeat, or {remove}"
+            )
 
 
 def read_service(manifest: Manifest, namespace: str) -> Service:
@@ -213,20 +235,6 @@ def read_service(manifest: Manifest, namespace: str) -> Service:
         message="" if phase == "ready" else " ".join(str(said).split())[:300],
         address=f"http://{name}-serve-svc.{namespace}:8000",
     )
-
-
-def _check_nodes(api: KubernetesApi, cluster: ClusterConfig) -> None:
-    try:
-        nodes = api.list_objects("Node")
-    except InputError:
-        return  # Not allowed to look: the scheduler will tell.
-    found = misfits(cluster, nodes)
-    if found and not api.adds_nodes():
-        raise InputError(
-            "no node can ever take these pods: " + "; ".join(found),
-            where="cluster",
-            remedy="make the groups smaller, correct node_selector and tolerations, or add nodes",
-        )
 
 
 def _with(service: Service, phase: Phase, message: str) -> Service:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from equipoise.cluster.follow import JobDisplay, follow
+from equipoise.cluster.job_manifests import job_manifests, run_folder
 from equipoise.cluster.jobs import Job, next_id
-from equipoise.cluster.kubernetes_jobs import KubernetesJobs, job_manifests, run_folder
+from equipoise.cluster.kubernetes_jobs import KubernetesJobs
 from equipoise.cluster.manifests.pods import HEAD
 from equipoise.cluster.names import submission_id
 from equipoise.cluster.payload import RUN_FILE, write_payload
+from equipoise.cluster.pod_access import run_in_pod
 from equipoise.cluster.price import estimate_sentence
 from equipoise.cluster.ray_jobs import RayJobs
 from equipoise.cluster.results import read_archive, unpack_archive
@@ -119,7 +121,7 @@ def fetch_from_kubernetes(config: RunConfig, jobs: KubernetesJobs, job_id: str, 
     """
     head = jobs.head_pod(job_id)
     command = ["python", "-m", "equipoise.cluster.results", run_folder(config)]
-    printed = jobs.api.run_in_pod(head, HEAD, command, _FETCH_S)
+    printed = run_in_pod(jobs.api, head, HEAD, command, _FETCH_S)
     unpack_archive(read_archive(printed), target, {"job": job_id, "from": jobs.where})
 
 

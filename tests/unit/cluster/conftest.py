@@ -159,7 +159,8 @@ def kubeconfig(server: Any, tmp_path: Path) -> Path:
 @pytest.fixture
 def api(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client of that server, impatient."""
-    from equipoise.cluster import kubernetes_api
+    from equipoise.cluster import kubernetes_transport
+    from equipoise.cluster.kubeconfig import connect
 
-    monkeypatch.setattr(kubernetes_api, "_BACKOFF_S", 0.01)
-    return kubernetes_api.connect(kubeconfig=str(kubeconfig))
+    monkeypatch.setattr(kubernetes_transport, "_BACKOFF_S", 0.01)
+    return connect(kubeconfig=str(kubeconfig))

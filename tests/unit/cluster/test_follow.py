@@ -14,6 +14,7 @@ from equipoise.cluster.jobs import Job, failure
 from equipoise.cluster.kubernetes_api import KubernetesApi
 from equipoise.cluster.kubernetes_jobs import KubernetesJobs
 from equipoise.errors import (
+    ConfigError,
     EquipoiseError,
     InfeasibleError,
     InputError,
@@ -117,6 +118,16 @@ def test_without_contact_for_long_it_is_given_up_and_the_job_goes_on(
     with pytest.raises(ServiceError, match=r"the job goes on; equipoise logs a --on kubernetes") as found:
         follow(jobs, "a", Screen(), poll_s=0.05, patience_s=0.3)
     assert found.value.exit_status == 6
+    assert f"`equipoise cancel a {jobs.options}` removes it" in str(found.value)
+
+
+def test_credentials_that_expire_meanwhile_leave_a_line_that_names_the_job(
+    jobs: KubernetesJobs, server: Any
+) -> None:
+    server.refuse("GET", "rayjobs", 401, "Unauthorized")
+    with pytest.raises(ConfigError, match="may have expired") as found:
+        follow(jobs, "a", Screen(), poll_s=0.05)
+    assert f"job a is there; `equipoise cancel a {jobs.options}` removes it" in str(found.value)
 
 
 def test_a_job_that_is_removed_meanwhile_is_said(jobs: KubernetesJobs, server: Any) -> None:

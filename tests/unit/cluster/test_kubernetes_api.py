@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from equipoise.cluster.kubernetes_api import KubernetesApi, connect
+from equipoise.cluster.kubeconfig import connect
+from equipoise.cluster.kubernetes_api import KubernetesApi
+from equipoise.cluster.pod_access import pod_log
 from equipoise.errors import ConfigError, InputError, ServiceError
 
 
@@ -181,7 +183,7 @@ def test_a_server_that_is_gone(api: KubernetesApi, server: Any) -> None:
 def test_a_server_that_comes_back_in_time_is_not_noticed(
     api: KubernetesApi, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("equipoise.cluster.kubernetes_api._BACKOFF_S", 0.3)
+    monkeypatch.setattr("equipoise.cluster.kubernetes_transport._BACKOFF_S", 0.3)
     server.stop()
     threading.Timer(0.4, server.start).start()
     assert api.get("ConfigMap", "a") is None
@@ -190,7 +192,7 @@ def test_a_server_that_comes_back_in_time_is_not_noticed(
 def test_a_name_that_does_not_resolve(
     kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("equipoise.cluster.kubernetes_api._BACKOFF_S", 0.01)
+    monkeypatch.setattr("equipoise.cluster.kubernetes_transport._BACKOFF_S", 0.01)
     values = yaml.safe_load(kubeconfig.read_text())
     values["clusters"][0]["cluster"]["server"] = "https://nowhere.invalid:6443"
     path = tmp_path / "wrong"
@@ -212,7 +214,7 @@ def test_nothing_of_the_token_is_in_any_message(kubeconfig: Path, server: Any) -
 
 def test_a_log_comes_line_by_line(api: KubernetesApi, server: Any) -> None:
     server.logs["p"] = [("2026-01-01T00:00:00.1Z", "one"), ("2026-01-01T00:00:01.2Z", "END")]
-    assert list(api.pod_log("p")) == ["2026-01-01T00:00:00.1Z one", "2026-01-01T00:00:01.2Z END"]
+    assert list(pod_log(api, "p")) == ["2026-01-01T00:00:00.1Z one", "2026-01-01T00:00:01.2Z END"]
 
 
 def test_a_log_that_breaks_off_is_told_from_one_that_ended(api: KubernetesApi, server: Any) -> None:
@@ -220,4 +222,4 @@ def test_a_log_that_breaks_off_is_told_from_one_that_ended(api: KubernetesApi, s
     server.break_log_after = [1]
     found = []
     with pytest.raises(ServiceError):
-        found.extend(api.pod_log("p"))
+        found.extend(pod_log(api, "p"))

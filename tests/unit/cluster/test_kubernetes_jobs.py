@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from equipoise.cluster.job_manifests import job_manifests, run_folder
+from equipoise.cluster.job_status import read_job
 from equipoise.cluster.jobs import Job, next_id
 from equipoise.cluster.kubernetes_api import KubernetesApi
-from equipoise.cluster.kubernetes_jobs import KubernetesJobs, job_manifests, read_job, run_folder
+from equipoise.cluster.kubernetes_jobs import KubernetesJobs
 from equipoise.cluster.names import submission_id
 from equipoise.cluster.submission import submit_to_kubernetes
 from equipoise.config import RunConfig, validate_config
@@ -229,8 +231,8 @@ def test_a_job_refused_after_its_config_map_names_what_is_left_and_what_removes_
     server.refuse("PATCH", "rayjobs", 403, "exceeded quota: team", dry_run=False)
     with pytest.raises(ServiceError) as found:
         submit_to_kubernetes(config, jobs, Notes())
-    assert f"ConfigMap research/{job_id} was created before" in str(found.value)
-    assert f"equipoise cancel {job_id} --on kubernetes --namespace research" in str(found.value)
+    assert f"ConfigMap research/{job_id} is there" in str(found.value)
+    assert f"`equipoise cancel {job_id} --on kubernetes --namespace research" in str(found.value)
     assert jobs.cancel(job_id) == [f"ConfigMap research/{job_id}"]
 
 

@@ -16,7 +16,7 @@ from equipoise.cluster.kubernetes_api import KubernetesApi
 from equipoise.cluster.services import Services, read_service, require_shared, service_manifest, shared_bundle
 from equipoise.config.cluster import ClusterConfig
 from equipoise.config.serving import ServingConfig
-from equipoise.errors import BundleError, InputError, ServiceError
+from equipoise.errors import BundleError, ConfigError, InputError, ServiceError
 from equipoise.tasks.text_classification import TextClassification
 
 Manifest = dict[str, Any]
@@ -108,8 +108,8 @@ def test_deploying_twice_is_one_service_and_undeploying_removes_it(
     services: Services, cluster_config: Callable[..., ClusterConfig], server: Any
 ) -> None:
     cluster = cluster_config()
-    assert services.deploy(manifest_of(cluster), cluster) == "RayService research/topics"
-    services.deploy(manifest_of(cluster, "s3://b/newer"), cluster)
+    assert services.deploy(manifest_of(cluster)) == "RayService research/topics"
+    services.deploy(manifest_of(cluster, "s3://b/newer"))
     [found] = services.list_services()
     assert found.bundle == "s3://b/newer"
     assert services.undeploy("topics") == ["RayService research/topics"]
@@ -121,7 +121,7 @@ def test_two_deployments_at_once_are_told_apart(
     services: Services, cluster_config: Callable[..., ClusterConfig], server: Any
 ) -> None:
     cluster = cluster_config()
-    services.deploy(manifest_of(cluster), cluster)
+    services.deploy(manifest_of(cluster))
     # Between the look at the object and its change, someone else changes it.
     original, other = services.api.apply, manifest_of(cluster, "s3://b/theirs")
 
@@ -133,7 +133,7 @@ def test_two_deployments_at_once_are_told_apart(
 
     services.api.apply = apply  # type: ignore[method-assign]
     with pytest.raises(ServiceError, match="changed by someone else at the same time") as found:
-        services.deploy(manifest_of(cluster, "s3://b/ours"), cluster)
+        services.deploy(manifest_of(cluster, "s3://b/ours"))
     assert found.value.exit_status == 6
     held = services.find("topics")
     assert held is not None
@@ -144,7 +144,7 @@ def test_a_deployment_that_another_one_replaces_while_it_comes_up_says_so(
     services: Services, cluster_config: Callable[..., ClusterConfig]
 ) -> None:
     cluster = cluster_config()
-    services.deploy(manifest_of(cluster, "s3://b/theirs"), cluster)
+    services.deploy(manifest_of(cluster, "s3://b/theirs"))
     with pytest.raises(ServiceError, match="another deployment took its place: s3://b/theirs"):
         services.wait("topics", "s3://b/ours", lambda _: None, timeout_s=1)
 
@@ -154,7 +154,7 @@ def test_pods_that_never_fit_are_refused_before_anything_is_created(
 ) -> None:
     cluster = cluster_config(worker_groups=[{"gpus": 8}])
     with pytest.raises(InputError, match=r"workers: each pod asks for .*8 GPUs"):
-        services.deploy(manifest_of(cluster), cluster)
+        services.check(cluster)
     assert not any(method == "PATCH" for method, _ in server.requests)
 
 
@@ -184,7 +184,7 @@ def test_waiting_tells_what_for_and_ends_when_it_serves(
     services: Services, cluster_config: Callable[..., ClusterConfig], server: Any
 ) -> None:
     cluster = cluster_config()
-    services.deploy(manifest_of(cluster), cluster)
+    services.deploy(manifest_of(cluster))
     waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}}}
     labels = {"app.kubernetes.io/instance": "topics"}
     server.put(
@@ -203,10 +203,49 @@ def test_waiting_tells_what_for_and_ends_when_it_serves(
     assert said == ["topics starting: pod head: ImagePullBackOff: Back-off"]
 
 
+def test_a_server_that_goes_and_comes_back_while_one_waits_is_said_and_waited_for(
+    services: Services, cluster_config: Callable[..., ClusterConfig], server: Any
+) -> None:
+    services.deploy(manifest_of(cluster_config()))
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        if "no contact" in text:
+            server.start()
+            server.set_status("rayservices", "research", "topics", **status(True))
+
+    server.stop()
+    assert services.wait("topics", "s3://b/topics", tell, timeout_s=30).phase == "ready"
+    assert [line for line in said if line.startswith("topics no contact: the API server does not answer")]
+
+
+def test_credentials_that_expire_while_one_waits_leave_a_line_that_names_what_is_there(
+    services: Services, cluster_config: Callable[..., ClusterConfig], server: Any
+) -> None:
+    services.deploy(manifest_of(cluster_config()))
+    server.refuse("GET", "rayservices", 401, "Unauthorized")
+    with pytest.raises(ConfigError, match="may have expired") as found:
+        services.wait("topics", "s3://b/topics", lambda _: None, timeout_s=30)
+    remove = "`equipoise undeploy topics --namespace research"
+    assert f"RayService research/topics is there; {remove}" in str(found.value)
+
+
+def test_more_than_the_quota_as_such_is_refused_before_anything_is_created(
+    services: Services, cluster_config: Callable[..., ClusterConfig], server: Any
+) -> None:
+    hard = {"hard": {"requests.cpu": "1"}, "used": {"requests.cpu": "0"}}
+    server.put("resourcequotas", "research", {"metadata": {"name": "team"}, "status": hard})
+    with pytest.raises(InputError, match=r"quota team: requests\.cpu is 1"):
+        services.check(cluster_config())
+
+
 def test_the_time_over_it_goes_on_and_both_next_commands_are_named(
     services: Services, cluster_config: Callable[..., ClusterConfig]
 ) -> None:
     cluster = cluster_config()
-    services.deploy(manifest_of(cluster), cluster)
-    with pytest.raises(ServiceError, match=r"not ready after 0 s.*equipoise status topics.*undeploy topics"):
+    services.deploy(manifest_of(cluster))
+    with pytest.raises(ServiceError, match="not ready after 0 s") as found:
         services.wait("topics", "s3://b/topics", lambda _: None, timeout_s=0.1)
+    for command in ("status", "undeploy"):
+        assert f"equipoise {command} topics --namespace research" in str(found.value)

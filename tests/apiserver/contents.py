@@ -1,0 +1,87 @@
+"""What the tests put into an API server, and take out of it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Manifest = dict[str, Any]
+
+ESTABLISHED_S = 60
+
+
+def client_of(kubeconfig: Path) -> Any:
+    """The official client, as the current context of a kubeconfig."""
+    from kubernetes import client, config
+
+    settings = client.Configuration()
+    config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)
+    return client.ApiClient(settings)
+
+
+def install(server: Any, definitions: list[Manifest]) -> None:
+    """Make CRDs known to a server, and wait until they are."""
+    from kubernetes import client
+
+    extensions = client.ApiextensionsV1Api(server)
+    for definition in definitions:
+        extensions.create_custom_resource_definition(definition)
+    deadline = time.monotonic() + ESTABLISHED_S
+    for definition in definitions:
+        while True:
+            status = extensions.read_custom_resource_definition(definition["metadata"]["name"]).status
+            conditions = {entry.type: entry.status for entry in (status.conditions or [])}
+            if conditions.get("Established") == "True":
+                break
+            assert time.monotonic() < deadline, conditions
+            time.sleep(0.2)
+
+
+def remove_crds(server: Any) -> None:
+    """Make a server of our own forget every CRD, and wait until it has."""
+    from kubernetes import client
+
+    extensions = client.ApiextensionsV1Api(server)
+    for found in extensions.list_custom_resource_definition().items:
+        extensions.delete_custom_resource_definition(found.metadata.name)
+    deadline = time.monotonic() + ESTABLISHED_S
+    while extensions.list_custom_resource_definition().items:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def add_node(server: Any) -> None:
+    """A node large enough for what the tests ask for, where there is none."""
+    from kubernetes import client
+
+    core = client.CoreV1Api(server)
+    if not core.list_node(limit=1).items:
+        room = {"cpu": "64", "memory": "256Gi", "nvidia.com/gpu": "8", "pods": "110"}
+        core.create_node({"metadata": {"name": "equipoise-test"}, "status": {"allocatable": room}})
+
+
+def make_namespace(server: Any) -> str:
+    """A namespace of its own that enforces the Pod Security profile `restricted`."""
+    from kubernetes import client
+
+    name = f"equipoise-test-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    client.CoreV1Api(server).create_namespace({"metadata": {"name": name, "labels": labels}})
+    return name
+
+
+def status_writer(server: Any, namespace: str) -> Callable[..., None]:
+    """`write("rayjobs", "a", jobStatus="RUNNING")`: what KubeRay's operator would write."""
+    from kubernetes import client
+
+    custom = client.CustomObjectsApi(server)
+
+    def write(plural: str, name: str, **status: Any) -> None:
+        custom.patch_namespaced_custom_object_status(
+            "ray.io", "v1", namespace, plural, name, {"status": status}
+        )
+
+    return write
