@@ -47,13 +47,14 @@ def run_pipeline(config: RunConfig, run: RunFolder, display: Display) -> None:
         ReconcileError: it does not.
         EquipoiseError: with the exit status that its kind stands for; the folder can be resumed.
     """
+    was_finished = _finished(config, run)
     run_stages(config, run, display)
     require_reconciled(reconcile(run), run.location)
     took = None if run.has("actual.json") else record_actual(run)
-    if took:
+    if took or not was_finished:
         from equipoise.report.frontier_report import write_report
 
-        write_report(run)  # Once more, with what the run took.
+        write_report(run)  # Once more, with what the run took and cost.
     if took and took["error"] is not None:
         actual, estimated = took["total"]["actual_s"], took["total"]["estimated_s"]
         display.note(f"took {actual:.0f} s, estimated {estimated:.0f} s ({took['error']:+.0%})")
@@ -73,7 +74,7 @@ def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stag
         run.put(checked.data.report.model_dump(mode="json"), "data.json")
         for sentence in checked.sentences:
             display.note(sentence)
-        if _finished(session):
+        if _finished(config, run):
             display.note("this run is finished; nothing to do")
             return
         checked = replace(checked, data=checked.data.settled(session.root / ".scratch" / "rows"))
@@ -165,10 +166,10 @@ def _report(session: Session) -> None:
     write_report(session.run)
 
 
-def _finished(session: Session) -> bool:
-    layout = find_task(session.config.task).layout
+def _finished(config: RunConfig, run: RunFolder) -> bool:
+    layout = find_task(config.task).layout
     last = "test.json" if layout == "prompt" else "served.json"
-    return session.run.has(last) and session.run.has("report.html")
+    return run.has(last) and run.has("report.html")
 
 
 def _stage(session: Session, name: str) -> None:
