@@ -46,7 +46,7 @@ def estimate(
     config = load_config(file)
     run = RunFolder(out or config.run_folder)
     from equipoise.pipeline.estimating import estimate as predict
-    from equipoise.pipeline.estimating import time_steps
+    from equipoise.pipeline.estimating import keep_estimate, time_steps
     from equipoise.pipeline.preflight import check_run
     from equipoise.pipeline.seen_runs import find_seen
 
@@ -56,6 +56,7 @@ def estimate(
         typer.echo("no earlier run of this kind on this hardware: timing a few steps of each stage", err=True)
         seen = [time_steps(config, checked)]
     found = predict(config, checked, seen)
+    keep_estimate(config, found)
     if json:
         typer.echo(found.model_dump_json(indent=1))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -75,15 +76,17 @@ def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stag
         for sentence in checked.sentences:
             display.note(sentence)
         if _finished(config, run):
+            _clear(session)
             display.note("this run is finished; nothing to do")
             return
         checked = replace(checked, data=checked.data.settled(session.root / ".scratch" / "rows"))
         expected = store_estimate(run, config, checked)
         if expected is not None:
             span = expected.total_s
+            earlier = f"{expected.runs} earlier run{'' if expected.runs == 1 else 's'}"
             display.note(
                 f"estimated {span.value / 60:.0f} minutes ({span.low / 60:.0f} to {span.high / 60:.0f}), "
-                f"from {expected.runs} earlier run{'' if expected.runs == 1 else 's'} on this hardware"
+                f"from {earlier if expected.runs else 'timed steps'} on this hardware"
             )
         if stages is None:
             check_port(config.serving.host, config.serving.port, "serving.port")
@@ -157,6 +160,7 @@ def _all_stages(session: Session, checked: Checked) -> None:
 
     _stage(session, "report")
     _report(session)
+    _clear(session)
 
 
 def _report(session: Session) -> None:
@@ -164,6 +168,11 @@ def _report(session: Session) -> None:
 
     session.ledger.flush()
     write_report(session.run)
+
+
+def _clear(session: Session) -> None:
+    """Remove what only an unfinished run needs: encoded rows, rows on disk, checkpoints, Ray's own state."""
+    shutil.rmtree(session.root / ".scratch", ignore_errors=True)
 
 
 def _finished(config: RunConfig, run: RunFolder) -> bool:
