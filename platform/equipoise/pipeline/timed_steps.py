@@ -1,7 +1,7 @@
 """A few steps of every stage, really taken: what an estimate rests on where no like run was seen yet.
 
-Steps are counted once they go evenly: a training's first steps each meet a batch of a length that was not
-seen before, and are several times as slow as the rest.
+Steps are counted once they go evenly. A student's training is timed beside the teacher's: the first one on a
+machine also loads, and may build, what later ones find there, and a run pays that once.
 """
 
 from __future__ import annotations

@@ -170,8 +170,7 @@ class Loop:
 
     @property
     def settled_rows_per_s(self) -> float:
-        """Rows a second in the second half of the steps: the first ones are slow, for each meets a shape
-        that the kernels were not made for yet."""
+        """Rows a second in the second half of the steps, when whatever is made at first is there."""
         rows, seconds = self._middle
         return (self.position.rows - rows) / max(self.position.elapsed_s - seconds, 1e-9)
 
