@@ -58,8 +58,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines += [
         f"  {side} is not eligible for a choice" for side in ("A", "B") if not _of(found, side)["eligible"]
     ]
-    if not found["same_hardware"]:
-        lines.append("  measured on machines that differ: latencies and dollars are not comparable")
+    if found["hardware_note"]:
+        lines.append(f"  {found['hardware_note']}")
     lines += ["", f"{'':<22}{'A':>27}{'B':>27}{'B / A':>9}"]
     for key, title in {"metric": found["metric_name"], **_ROWS}.items():
         lines.append(_figure_line(title, found["figures"][key], 1e6 if key in _MILLIONS else 1.0))

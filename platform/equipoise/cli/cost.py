@@ -63,9 +63,11 @@ def cost(
         from json import dumps
 
         typer.echo(dumps(found, indent=1))
-        return
-    for line in _lines(found):
-        typer.echo(line)
+    else:
+        for line in _lines(found):
+            typer.echo(line)
+    if found["hardware_note"]:
+        typer.echo(f"warning: {found['hardware_note']}", err=True)
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

@@ -33,8 +33,8 @@ def estimate(
 ) -> None:
     """Say what a run will take in time and dollars, each with a range, before anything runs.
 
-    From earlier runs of the same kind on the same hardware; where there are none, a few training steps are
-    timed, which takes about a minute.
+    From earlier runs of the same kind on the same hardware. Where there are none, a few steps of each stage
+    are timed, which takes a minute or two.
     """
     from equipoise.config import load_config
     from equipoise.observability.logging import default_log_file, log_to
@@ -46,16 +46,17 @@ def estimate(
     config = load_config(file)
     run = RunFolder(out or config.run_folder)
     from equipoise.pipeline.estimating import estimate as predict
-    from equipoise.pipeline.estimating import time_steps
+    from equipoise.pipeline.estimating import keep_estimate, time_steps
     from equipoise.pipeline.preflight import check_run
     from equipoise.pipeline.seen_runs import find_seen
 
     checked = check_run(config, run)
     seen = find_seen(config, run.location)
     if not seen:
-        typer.echo("no earlier run of this kind on this hardware: timing a few training steps", err=True)
+        typer.echo("no earlier run of this kind on this hardware: timing a few steps of each stage", err=True)
         seen = [time_steps(config, checked)]
     found = predict(config, checked, seen)
+    keep_estimate(config, found)
     if json:
         typer.echo(found.model_dump_json(indent=1))
         return

@@ -16,13 +16,10 @@ STAGES = ("teacher", "outputs", "students", "candidates", "rest")
 _LEAST_SPREAD = 0.15
 """Half-width of a range, as a share, however well earlier estimates met."""
 _ONE_RUN_SPREAD = 0.25
-_TIMED_SPREAD = 0.6
-"""Half-width where nothing but a few training steps was seen."""
-_FORWARD_SHARE = 3.0
-"""A training step takes about three times a forward pass: forward, and backward twice as much."""
+_TIMED_SPREAD = 0.5
+"""Half-width where nothing but a few steps of each stage was seen."""
 _CANDIDATE_S = 8.0
 """Seconds of a candidate that do not grow with its rows (export, opening); at most half of what was seen."""
-_UNSEEN_REST_S = 90.0
 
 
 class RunSize(Record):
@@ -45,15 +42,17 @@ class RunSize(Record):
 
 
 class SeenRun(Record):
-    """What a finished run, or a few timed steps, took."""
+    """What a finished run took, or would have taken by a few timed steps."""
 
     run: str
+    timed: bool = False
+    """Whether its seconds were reckoned from steps of every stage, and no such run was."""
     kind: str
     """Task, base model, longest input, precision and workers: what makes rates comparable."""
     fingerprint: str
     size: RunSize
     seconds: dict[str, float]
-    """By stage; a stage that was not seen is absent."""
+    """By stage."""
     start_s: float
     """Of starting the teacher's training, in the seconds of `teacher`."""
     student_start_s: float
@@ -120,7 +119,7 @@ def estimate_run(
     if not seen:
         raise EquipoiseError("an estimate needs a run or a few steps to rest on")
     scaled = [scaled_seconds(size, run) for run in seen]
-    timed = any("candidates" not in run.seconds for run in seen)
+    timed = any(run.timed for run in seen)
     errors = [run.error for run in seen if run.error is not None]
     spread = _spread(scaled, errors, timed)
     means = {stage: float(np.mean([found[stage] for found in scaled])) for stage in STAGES}
@@ -151,22 +150,16 @@ def scaled_seconds(size: RunSize, run: SeenRun) -> dict[str, float]:
     teacher = run.start_s + row_s * size.teacher_rows
     return {
         "teacher": teacher,
-        "outputs": size.output_rows * run.seconds["outputs"] / was.output_rows
-        if "outputs" in run.seconds
-        else size.output_rows * row_s / _FORWARD_SHARE,
+        "outputs": size.output_rows * run.seconds["outputs"] / was.output_rows,
         "students": len(size.student_depths) * run.student_start_s
         + sum(size.student_depths) * size.student_rows * _layer_row_s(run, row_s),
-        "candidates": size.candidates * _candidate_s(size, run, row_s),
-        "rest": run.seconds.get("rest", _UNSEEN_REST_S),
+        "candidates": size.candidates * _candidate_s(size, run),
+        "rest": run.seconds["rest"],
     }
 
 
-def _candidate_s(size: RunSize, run: SeenRun, row_s: float) -> float:
+def _candidate_s(size: RunSize, run: SeenRun) -> float:
     """Seconds of exporting, judging and timing one candidate."""
-    if "candidates" not in run.seconds:
-        depths = [size.teacher_depth, *size.student_depths]
-        depth_share = sum(depths) / len(depths) / size.teacher_depth
-        return _CANDIDATE_S + size.judged_rows * depth_share * row_s / _FORWARD_SHARE
     each = run.seconds["candidates"] / run.size.candidates
     fixed = min(_CANDIDATE_S, each / 2)
     return fixed + (each - fixed) * size.judged_rows / run.size.judged_rows
@@ -176,7 +169,7 @@ def _layer_row_s(run: SeenRun, row_s: float) -> float:
     """Seconds of one layer on one row of a distillation."""
     was = run.size
     layers = sum(was.student_depths)
-    if "students" not in run.seconds or not layers:
+    if not layers:
         return row_s / was.teacher_depth
     looped = run.seconds["students"] - len(was.student_depths) * run.student_start_s
     return max(looped, 0.0) / (layers * was.student_rows)

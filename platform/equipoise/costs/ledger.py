@@ -38,19 +38,26 @@ def iterate_ledger(run: RunFolder) -> Iterator[LedgerLine]:
             yield from _read_lines(run.path("ledger", name))
 
 
-def ledger_usd(lines: Iterable[LedgerLine]) -> dict[str, dict[str, float]]:
-    """Billed dollars of the usage lines, under `component` and under `charge_class`.
+def line_term(line: LedgerLine) -> str:
+    """Which of the cost model's terms a usage line is part of: `compute` or `storage`."""
+    return "storage" if line.unit == "GB-months" else "compute"
 
-    The two groupings have the same sum; node periods are left out, for usage is part of them.
+
+def ledger_usd(lines: Iterable[LedgerLine]) -> dict[str, dict[str, float]]:
+    """Billed dollars of the usage lines, under `component`, `charge_class` and `term`.
+
+    The groupings have the same sum; node periods are left out, for usage is part of them.
     """
     groups: dict[str, dict[str, list[float]]] = {
         "component": defaultdict(list),
         "charge_class": defaultdict(list),
+        "term": defaultdict(list),
     }
     for line in lines:
         if line.kind == "usage":
             groups["component"][line.component].append(line.billed_cost_usd)
             groups["charge_class"][line.charge_class].append(line.billed_cost_usd)
+            groups["term"][line_term(line)].append(line.billed_cost_usd)
     return {
         grouping: {key: math.fsum(billed) for key, billed in sorted(found.items())}
         for grouping, found in groups.items()

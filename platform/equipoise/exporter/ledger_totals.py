@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from equipoise import storage
-from equipoise.costs.ledger import CLOSED, parse_line
+from equipoise.costs.ledger import CLOSED, line_term, parse_line
 from equipoise.costs.ledger_lines import line_period
 from equipoise.errors import InputError, StorageError
 from equipoise.exporter.minutes import Minutes
@@ -99,5 +99,4 @@ class LedgerTotals:
 
 
 def _key(line: LedgerLine) -> CostKey:
-    term = "storage" if line.unit == "GB-months" else "compute"
-    return CostKey(line.run_id, line.component, term, line.charge_class)
+    return CostKey(line.run_id, line.component, line_term(line), line.charge_class)

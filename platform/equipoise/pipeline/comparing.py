@@ -9,6 +9,7 @@ from equipoise.errors import InputError, RunFolderError
 from equipoise.pipeline.summary import require_run
 from equipoise.runs import Candidate, Figure, RunFolder
 from equipoise.runs.predictions import read_predictions
+from equipoise.search.comparability import hardware_note
 from equipoise.search.comparison import compare_predictions, record
 
 _FIGURES: dict[str, Callable[[Candidate], Figure | float | None]] = {
@@ -57,7 +58,7 @@ def compare(run: RunFolder, first: str, second: str) -> dict[str, Any]:
         "figures": {name: _both(*map(read, pair)) for name, read in _FIGURES.items()},
         "metric_difference": _metric_difference(*pair),
         "predictions": _predictions(run, pair, config),
-        "same_hardware": len({c.hardware.get("fingerprint") for c in pair}) == 1,
+        "hardware_note": hardware_note(pair),
     }
 
 

@@ -20,6 +20,7 @@ from equipoise.pipeline.comparing import find_candidate
 from equipoise.pipeline.pricing import RunWork, price_again, read_work
 from equipoise.pipeline.summary import require_run
 from equipoise.runs import Candidate, RunFolder
+from equipoise.search.comparability import hardware_note
 
 _LEAST_HIGHEST_RPS = 1000.0
 _HIGHEST_FACTOR = 20.0
@@ -80,15 +81,18 @@ def cost_of(
         "highest_rps": traffic.highest_rps,
         "labels_buy": labels_buy(run, traffic),
         "stale_prices": stale_prices(traffic.book),
+        "hardware_note": None,
     }
     if other is None or other.recipe_hash == mine.recipe_hash:
         return {**found, "against": None, "break_even": None}
     theirs = price_again(other, work, traffic.cost, traffic.book, traffic.profile)
+    members = [c for c in _frontier(run, candidates) if c.recipe_hash != theirs.recipe_hash]
     return {
         **found,
+        "hardware_note": hardware_note([mine, theirs, *members]),
         "against": _figures(theirs, traffic),
         "break_even": break_even(mine, theirs, traffic),
-        "break_evens": _break_evens(run, candidates, theirs, work, traffic),
+        "break_evens": _break_evens(members, theirs, work, traffic),
     }
 
 
@@ -173,13 +177,17 @@ def break_even(candidate: Candidate, other: Candidate, traffic: Traffic) -> dict
     }
 
 
-def _break_evens(
-    run: RunFolder, candidates: list[Candidate], other: Candidate, work: RunWork, traffic: Traffic
-) -> list[dict[str, Any]]:
-    """Those of the frontier's other members, cheapest first."""
+def _frontier(run: RunFolder, candidates: list[Candidate]) -> list[Candidate]:
+    """Its members; none before it was drawn."""
     members = run.read("frontier.json")["members"] if run.has("frontier.json") else []
     by_hash = {candidate.recipe_hash: candidate for candidate in candidates}
-    found = [by_hash[name] for name in members if name in by_hash and name != other.recipe_hash]
+    return [by_hash[name] for name in members if name in by_hash]
+
+
+def _break_evens(
+    found: list[Candidate], other: Candidate, work: RunWork, traffic: Traffic
+) -> list[dict[str, Any]]:
+    """Those of candidates against another, cheapest first."""
     priced = [price_again(c, work, traffic.cost, traffic.book, traffic.profile) for c in found]
     priced.sort(key=lambda c: (c.cost.total_usd, c.recipe_hash))
     return [break_even(candidate, other, traffic) for candidate in priced]

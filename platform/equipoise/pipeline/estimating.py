@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
-from equipoise import hardware, ray_runtime
+from pydantic import ValidationError
+
+from equipoise import hardware, storage
 from equipoise.config import RunConfig
 from equipoise.costs.estimate import STAGES, RunEstimate, RunSize, SeenRun, estimate_run
 from equipoise.costs.price_book import core_second_usd, load_prices
 from equipoise.errors import EquipoiseError
 from equipoise.pipeline.preflight import Checked
-from equipoise.pipeline.seen_runs import find_seen, judged_rows, observe, remember, run_kind
+from equipoise.pipeline.seen_runs import cache_folder, find_seen, judged_rows, observe, remember
 from equipoise.runs import RunFolder
 from equipoise.search.space import open_space
 from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import resolve_workers
 
 _log = logging.getLogger(__name__)
-_TIMED_STEPS = 8
 
 
 def run_size(config: RunConfig, checked: Checked) -> RunSize:
@@ -63,50 +63,53 @@ def estimate(config: RunConfig, checked: Checked, seen: list[SeenRun]) -> RunEst
 
 
 def time_steps(config: RunConfig, checked: Checked) -> SeenRun:
-    """Train a few steps of the teacher, on the real path, in a folder that is thrown away.
+    """What a run would take by a few steps of every stage, on the real path, in a folder that is thrown away.
 
     Raises:
-        EquipoiseError: training them failed.
+        EquipoiseError: a stage failed.
     """
-    from equipoise.training.encoding import encode_examples
-    from equipoise.training.finetune import finetune_teacher
+    from equipoise.pipeline.timed_steps import time_stages
 
-    size = run_size(config, checked)
-    rows = min(len(checked.data.train), _TIMED_STEPS * config.training.batch_size)
-    few = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})
-    task = find_task(config.task).create(checked.base, checked.data.labels, config.model)
-    examples = encode_examples(task, checked.data.train.inputs[:rows], checked.data.train.labels[:rows])
-    ray_runtime.start_ray()
+    family = find_task(config.task)
+    space = open_space(config, checked.base, family.layout, family.model_class)
+    return time_stages(config, checked, run_size(config, checked), space)
+
+
+def keep_estimate(config: RunConfig, found: RunEstimate) -> None:
+    """Keep what was told of a config, for a run of it on this hardware to be held against.
+
+    Never fails: what cannot be kept is logged.
+    """
     try:
-        with tempfile.TemporaryDirectory(prefix="equipoise-estimate-") as folder:
-            start = time.perf_counter()
-            figures = finetune_teacher(
-                few, checked.base, examples, len(checked.data.labels), Path(folder) / "teacher", Path(folder)
-            )
-            seconds = time.perf_counter() - start
-    finally:
-        ray_runtime.stop_ray()
-    return SeenRun(
-        run="timed steps",
-        kind=run_kind(config),
-        fingerprint=hardware.fingerprint(hardware.describe_hardware()),
-        size=size.model_copy(update={"teacher_rows": float(rows)}),
-        seconds={"teacher": seconds},
-        start_s=(start_s := max(seconds - float(figures["loop_s"]), 0.0)),
-        student_start_s=start_s,
-    )
+        storage.put_json(_kept(config, found.fingerprint), found.model_dump(mode="json"))
+    except EquipoiseError as error:
+        _log.warning("the estimate is not kept: %s", error)
 
 
 def store_estimate(run: RunFolder, config: RunConfig, checked: Checked) -> RunEstimate | None:
-    """Put `estimate.json` as a run starts, where earlier runs on this hardware tell; None where none does."""
+    """Put `estimate.json` as a run starts: from earlier runs on this hardware, or what `equipoise estimate`
+    last told of this config; None where there is neither."""
     if run.has("estimate.json"):
         return RunEstimate.model_validate(run.read("estimate.json"))
     seen = [found for found in find_seen(config, run.location) if found.run != run.location]
-    if not seen:
-        return None
-    found = estimate(config, checked, seen)
-    run.put(found.model_dump(mode="json"), "estimate.json")
+    found = estimate(config, checked, seen) if seen else _told(config)
+    if found is not None:
+        run.put(found.model_dump(mode="json"), "estimate.json")
     return found
+
+
+def _told(config: RunConfig) -> RunEstimate | None:
+    location = _kept(config, hardware.fingerprint(hardware.describe_hardware()))
+    try:
+        return RunEstimate.model_validate(storage.read_json(location)) if storage.exists(location) else None
+    except (EquipoiseError, ValidationError):
+        return None
+
+
+def _kept(config: RunConfig, fingerprint: str) -> str:
+    content = json.dumps(config.model_dump(mode="json", exclude={"output"}), sort_keys=True)
+    name = hashlib.sha256(content.encode()).hexdigest()[:12]
+    return str(cache_folder(fingerprint).parent.with_name("estimates") / fingerprint / f"{name}.json")
 
 
 def record_actual(run: RunFolder) -> dict[str, Any] | None:

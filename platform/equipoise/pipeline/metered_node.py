@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from equipoise import hardware
+from equipoise import hardware, storage
 from equipoise.config import RunConfig
 from equipoise.costs.ledger_lines import node_line
 from equipoise.costs.ledger_settle import settle
@@ -41,6 +41,10 @@ def metered_node(run: RunFolder, config: RunConfig, node: str, component: str) -
     Raises:
         StorageError: the ledger cannot be written.
     """
+    if component == PIPELINE and storage.list_folders(run.path("ledger")):
+        # What a killed try was at is billed now, so that a choice made in this one is charged with it.
+        with LedgerWriter(run, config, "settle", node=node) as settling:
+            settle(run, settling, exclusive=PIPELINE)
     writer = LedgerWriter(run, config, "node", node=node)
     clock = _NodeClock(writer, component)
     clock.start()

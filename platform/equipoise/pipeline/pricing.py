@@ -17,7 +17,10 @@ class RunWork(Record):
     """`work.json`: what a run took that its candidates are charged with."""
 
     teacher_core_s: float
-    """Core-seconds of fine-tuning the teacher."""
+    """Core-seconds of fine-tuning the teacher once: what a retraining takes."""
+    trained_core_s: float | None = None
+    """Core-seconds of all that the ledger calls training: the teacher with its outputs, killed tries and a
+    learning curve too. None in a run of an earlier version, which charged `teacher_core_s`."""
     searched_core_s: float
     """Core-seconds of the whole search."""
     workers: int
@@ -52,13 +55,14 @@ def read_work(run: RunFolder) -> RunWork:
 def _add_up(run: RunFolder) -> RunWork:
     trained = run.read("teacher", "trained.json")
     splits = run.read("data.json")["splits"]
+    spent = {"training": 0.0, "search": 0.0}
+    for line in read_ledger(run):
+        if (line.kind, line.unit) == ("usage", "core-seconds") and line.component in spent:
+            spent[line.component] += line.quantity
     return RunWork(
         teacher_core_s=trained["seconds"] * trained["workers"],
-        searched_core_s=sum(
-            line.quantity
-            for line in read_ledger(run)
-            if (line.kind, line.component, line.unit) == ("usage", "search", "core-seconds")
-        ),
+        trained_core_s=spent["training"],
+        searched_core_s=spent["search"],
         workers=trained["workers"],
         labelled_rows=splits["train"]["rows"] + splits["validation"]["rows"],
     )
@@ -86,7 +90,7 @@ def price_again(
         capacity=plan_capacity(candidate.speed, cost),
         profile=profile,
         stored_bytes=candidate.bytes,
-        training_core_seconds=work.teacher_core_s,
+        training_core_seconds=work.teacher_core_s if work.trained_core_s is None else work.trained_core_s,
         retraining_core_seconds=work.teacher_core_s + candidate.seconds["train"] * work.workers,
         search_core_seconds=0.0 if candidate.is_teacher else work.searched_core_s,
         labelled_rows=work.labelled_rows,

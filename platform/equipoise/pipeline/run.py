@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -47,13 +48,14 @@ def run_pipeline(config: RunConfig, run: RunFolder, display: Display) -> None:
         ReconcileError: it does not.
         EquipoiseError: with the exit status that its kind stands for; the folder can be resumed.
     """
+    was_finished = _finished(config, run)
     run_stages(config, run, display)
     require_reconciled(reconcile(run), run.location)
     took = None if run.has("actual.json") else record_actual(run)
-    if took:
+    if took or not was_finished:
         from equipoise.report.frontier_report import write_report
 
-        write_report(run)  # Once more, with what the run took.
+        write_report(run)  # Once more, with what the run took and cost.
     if took and took["error"] is not None:
         actual, estimated = took["total"]["actual_s"], took["total"]["estimated_s"]
         display.note(f"took {actual:.0f} s, estimated {estimated:.0f} s ({took['error']:+.0%})")
@@ -73,16 +75,18 @@ def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stag
         run.put(checked.data.report.model_dump(mode="json"), "data.json")
         for sentence in checked.sentences:
             display.note(sentence)
-        if _finished(session):
+        if _finished(config, run):
+            _clear(session)
             display.note("this run is finished; nothing to do")
             return
         checked = replace(checked, data=checked.data.settled(session.root / ".scratch" / "rows"))
         expected = store_estimate(run, config, checked)
         if expected is not None:
             span = expected.total_s
+            earlier = f"{expected.runs} earlier run{'' if expected.runs == 1 else 's'}"
             display.note(
                 f"estimated {span.value / 60:.0f} minutes ({span.low / 60:.0f} to {span.high / 60:.0f}), "
-                f"from {expected.runs} earlier run{'' if expected.runs == 1 else 's'} on this hardware"
+                f"from {earlier if expected.runs else 'timed steps'} on this hardware"
             )
         if stages is None:
             check_port(config.serving.host, config.serving.port, "serving.port")
@@ -157,6 +161,7 @@ def _all_stages(session: Session, checked: Checked) -> None:
 
     _stage(session, "report")
     _report(session)
+    _clear(session)
 
 
 def _report(session: Session) -> None:
@@ -166,10 +171,15 @@ def _report(session: Session) -> None:
     write_report(session.run)
 
 
-def _finished(session: Session) -> bool:
-    layout = find_task(session.config.task).layout
+def _clear(session: Session) -> None:
+    """Remove what only an unfinished run needs: encoded rows, rows on disk, checkpoints, Ray's own state."""
+    shutil.rmtree(session.root / ".scratch", ignore_errors=True)
+
+
+def _finished(config: RunConfig, run: RunFolder) -> bool:
+    layout = find_task(config.task).layout
     last = "test.json" if layout == "prompt" else "served.json"
-    return session.run.has(last) and session.run.has("report.html")
+    return run.has(last) and run.has("report.html")
 
 
 def _stage(session: Session, name: str) -> None:

@@ -33,14 +33,15 @@ def run_kind(config: RunConfig) -> str:
     )
 
 
-def judged_rows(config: RunConfig, validation_rows: int, train_rows: int) -> float:
-    """Rows that a candidate answers: validation, corruptions, the gap, agreement, timing."""
+def judged_rows(config: RunConfig, validation_rows: int, train_rows: int, *, timed: bool = True) -> float:
+    """Rows that a candidate answers: validation, corruptions, the gap, agreement, and where it is `timed`."""
     settings = config.measurement
     corrupted = min(settings.robustness_rows or validation_rows, validation_rows)
     gap = min(settings.gap_rows or train_rows, train_rows)
     agreement = min(settings.agreement_rows, validation_rows) * 2
-    timed = settings.latency_requests + settings.throughput_batches * config.serving.max_batch_size
-    return validation_rows + corrupted * (settings.corruptions_per_row or 12) + gap + agreement + timed
+    speed = settings.latency_requests + settings.throughput_batches * config.serving.max_batch_size
+    judged = validation_rows + corrupted * (settings.corruptions_per_row or 12) + gap + agreement
+    return judged + (speed if timed else 0)
 
 
 def cache_folder(fingerprint: str) -> Path:

@@ -40,6 +40,7 @@ def summarize(run: RunFolder) -> dict[str, Any]:
         "ledger_usd": sum(usd["component"].values()),
         "ledger_usd_by_component": usd["component"],
         "ledger_usd_by_class": usd["charge_class"],
+        "ledger_usd_by_term": usd["term"],
         "ledger": _ledger(run),
         "elapsed_s": sum(
             line.quantity for line in lines if line.kind == "node" and line.component == "pipeline"
@@ -107,4 +108,10 @@ def _choice(run: RunFolder, candidates: list[Candidate]) -> dict[str, Any] | Non
         "teacher_serving_usd_per_1k": teacher.cost.serving_usd_per_1k,
         "total_usd_per_1k": choice.cost.total_usd_per_1k,
         "cost_ratio": record["cost_ratio"],
+        "horizon_months": choice.cost.horizon_months,
+        "serving_usd_month": choice.cost.serving_usd_month,
+        "teacher_serving_usd_month": teacher.cost.serving_usd_month,
+        "total_usd": choice.cost.total_usd,
+        "teacher_total_usd": teacher.cost.total_usd,
+        "saves_usd": record["saves_usd"],
     }

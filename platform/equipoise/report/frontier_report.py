@@ -69,6 +69,7 @@ def render_report(run: RunFolder) -> str:
         sections.spared(standing),
         sections.test_split(read_record(run, "test.json")),
         sections.record("Measured while serving", read_record(run, "served.json")),
+        sections.bill(run),
         sections.record(
             "Estimate against actual", read_record(run, "actual.json") or read_record(run, "estimate.json")
         ),

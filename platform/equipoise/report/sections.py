@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from equipoise.report.bill_table import bill_table
 from equipoise.report.candidate_table import candidate_table
 from equipoise.report.class_figure import SHOWN
 from equipoise.report.class_table import class_table
@@ -13,8 +14,8 @@ from equipoise.report.cost_figure import SHOWN as BARS
 from equipoise.report.groups import Standing
 from equipoise.report.markup import compact, dollars, interval, per_1k, record_table, significant, table
 from equipoise.report.split_table import split_table
-from equipoise.runs import Candidate
-from equipoise.search.comparability import slower_notes
+from equipoise.runs import Candidate, RunFolder
+from equipoise.search.comparability import hardware_note, slower_notes
 from equipoise.search.constraints import CONSTRAINTS
 
 
@@ -165,11 +166,15 @@ def hardware(standing: Standing) -> str:
         record_table(machine, f"Measured on machine {fingerprint}.")
         for fingerprint, machine in sorted(machines.items())
     ]
-    warning = (
-        '<p class="warn" role="note">The candidates were measured on machines that differ: their '
-        "latencies, throughputs and serving costs are not comparable.</p>"
-    )
-    return _section("Hardware", (warning if len(machines) > 1 else "") + "".join(tables))
+    note = hardware_note(standing.candidates)
+    warning = f'<p class="warn" role="note">The candidates were {escape(note)}.</p>' if note else ""
+    return _section("Hardware", warning + "".join(tables))
+
+
+def bill(run: RunFolder) -> str:
+    """What the run itself took by the ledger; nothing where it has none."""
+    found = bill_table(run)
+    return _section("What this run cost", found) if found else ""
 
 
 def record(title: str, content: dict[str, Any], *, folded: bool = False) -> str:

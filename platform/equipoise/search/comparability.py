@@ -13,7 +13,8 @@ DISTURBED = 1.25
 
 def hardware_note(candidates: Sequence[Candidate]) -> str | None:
     """One line where the candidates were measured on machines that differ; None where they were not."""
-    machines = Counter(str(candidate.hardware.get("fingerprint", "unknown")) for candidate in candidates)
+    each = {candidate.recipe_hash: candidate for candidate in candidates}
+    machines = Counter(_machine(candidate) for candidate in each.values())
     if len(machines) < 2:
         return None
     named = ", ".join(f"{count} on {machine}" for machine, count in sorted(machines.items()))

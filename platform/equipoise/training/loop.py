@@ -81,6 +81,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     torch.distributed.all_gather_object(nodes, ray.get_runtime_context().get_node_id())
     figures = loop.position.figures() | {
         "loop_s": loop.position.elapsed_s,
+        "settled_rows_per_s": loop.settled_rows_per_s,
         "worker_cpu_s": cpu_s,
         "worker_nodes": nodes,
     }
@@ -139,6 +140,7 @@ class Loop:
         if self.guide is not None:
             self.guide.teacher.to(self.engine.device, self.dtype)
         self.position = Position() if latest is None else Position(**read_state(self.engine, latest))
+        self._middle = (self.position.rows, self.position.elapsed_s)
 
     def run(self) -> None:
         """All steps that are left.
@@ -148,6 +150,7 @@ class Loop:
         """
         job, at = self.job, self.position
         before_s, started = at.elapsed_s, time.perf_counter()
+        middle = at.step + (job.total_steps - at.step) // 2
         for step, batch in batches_from(
             self.examples.lengths, job.batch_size, job.seed, at.step, job.total_steps
         ):
@@ -160,11 +163,19 @@ class Loop:
             at.tokens += int(self.examples.lengths[batch].sum())
             at.losses = [*at.losses[1 - _REMEMBERED_LOSSES :], loss]
             at.elapsed_s = before_s + time.perf_counter() - started
+            if at.step == middle:
+                self._middle = (at.rows, at.elapsed_s)
             if asked and at.step < job.total_steps:
                 self._put_checkpoint()
             if self.rank == 0:
                 figures: dict[str, Any] = at.figures(job.usd_per_hour)
                 progress.tell(job.title, at.step, job.total_steps, **figures)
+
+    @property
+    def settled_rows_per_s(self) -> float:
+        """Rows a second in the second half of the steps, when whatever is made at first is there."""
+        rows, seconds = self._middle
+        return (self.position.rows - rows) / max(self.position.elapsed_s - seconds, 1e-9)
 
     def step(self, step: int, batch: NDArray[np.int64]) -> float:
         """One optimizer step on this worker's share of a global batch; returns its weighted loss."""

@@ -32,6 +32,16 @@ def test_the_four_terms_for_a_script(equipoise: Equipoise, priced_run: RunFolder
     assert len(found["load_curve"]) > 10
 
 
+def test_figures_of_machines_that_differ_are_told(equipoise: Equipoise, priced_run: RunFolder) -> None:
+    assert equipoise("cost", priced_run.location).stderr == ""
+    moved = next(c for c in priced_run.candidates() if c.recipe.depth == 2 and c.eligible)
+    moved = moved.model_copy(update={"hardware": {"fingerprint": "elsewhere"}})
+    priced_run.put(moved.model_dump(mode="json"), "candidates", f"{moved.recipe_hash}.json")
+    for command in (("cost",), ("choose",), ("rerank",), ("cost", "--json")):
+        found = equipoise(command[0], priced_run.location, *command[1:])
+        assert found.stderr.startswith("warning: measured on machines that differ (1 on elsewhere, "), command
+
+
 def test_a_wrong_rate_is_one_line(equipoise: Equipoise, priced_run: RunFolder) -> None:
     found = equipoise("cost", priced_run.location, "--rps", "-3")
 

@@ -12,7 +12,7 @@ from equipoise.config import RunConfig
 from equipoise.costs.estimate import estimate_run
 from equipoise.costs.ledger_lines import node_line
 from equipoise.costs.ledger_writer import LedgerWriter
-from equipoise.pipeline.estimating import record_actual
+from equipoise.pipeline.estimating import keep_estimate, record_actual, store_estimate
 from equipoise.pipeline.seen_runs import cache_folder, find_seen, observe, remember, run_kind
 from equipoise.runs import Candidate, RunFolder
 
@@ -122,6 +122,27 @@ def test_estimate_and_actual_are_put_side_by_side_and_the_error_is_kept(
     [remembered] = find_seen(config, None)
     assert remembered.error == pytest.approx(0.25)
     assert record_actual(finished) == finished.read("actual.json")
+
+
+def test_what_was_told_of_a_config_is_held_against_its_first_run(
+    finished: RunFolder, config: RunConfig, run_config: Callable[..., RunConfig], cache: Path
+) -> None:
+    seen = observe(finished)
+    assert seen is not None
+    prices: dict[str, Any] = {"core_second_usd": 1e-5, "node_usd_per_hour": 0.1}
+    told = estimate_run(
+        seen.size, [seen.model_copy(update={"timed": True})], fingerprint=seen.fingerprint, **prices
+    )
+    keep_estimate(config, told)
+    checked: Any = None  # Nothing is looked at but what was kept.
+    first = RunFolder(cache / "elsewhere" / "first")
+
+    assert store_estimate(first, run_config(training={"epochs": 3.0}), checked) is None
+    assert store_estimate(first, config, checked) == told
+    assert first.read("estimate.json")["basis"] == "timed steps"
+    for file in (cache / "equipoise" / "estimates").rglob("*.json"):
+        file.write_bytes(b"{")
+    assert store_estimate(RunFolder(cache / "elsewhere" / "second"), config, checked) is None
 
 
 def test_a_run_without_an_estimate_is_remembered_too(finished: RunFolder, config: RunConfig) -> None:
