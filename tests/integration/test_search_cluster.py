@@ -18,7 +18,7 @@ import pytest
 from equipoise.costs.ledger import read_ledger
 from equipoise.costs.ledger_reconcile import reconcile
 from equipoise.placement import SERVING_LABEL
-from equipoise.ray_runtime import MEASURED_SLOT, prepare_environment
+from equipoise.ray_runtime import MEASURED_SLOT, free_port, prepare_environment
 from equipoise.runs import Candidate, RunFolder
 
 # The whole story is in the setup of the first test: minutes, with four raylets on one machine.
@@ -36,15 +36,20 @@ class Raylets:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        key, _, value = SERVING_LABEL.partition("=")
-        self.cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-        )
+        self.cluster = Cluster()
+        self._add(num_cpus=0, include_dashboard=False)
         for _ in range(2):
             # They offer the slot too: what keeps timings off them is the label.
-            self.cluster.add_node(num_cpus=1, resources={MEASURED_SLOT: 1})
-        serving = self.cluster.add_node(num_cpus=1, resources={MEASURED_SLOT: 1}, labels={key: value})
+            self._add(num_cpus=1, resources={MEASURED_SLOT: 1})
+        key, _, value = SERVING_LABEL.partition("=")
+        serving = self._add(num_cpus=1, resources={MEASURED_SLOT: 1}, labels={key: value})
         self.serving = str(serving.node_id)[:8]
+
+    def _add(self, **options: Any) -> Any:
+        # Ports that are given need not be waited for: an agent takes long to choose one on a busy machine.
+        names = ("metrics_agent_port", "metrics_export_port")
+        names += ("dashboard_agent_listen_port", "runtime_env_agent_port")
+        return self.cluster.add_node(**options, **{name: free_port() for name in names})
 
     @property
     def address(self) -> str:
@@ -117,7 +122,8 @@ def story(
         ),
     )
     patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_raylet_start_wait_time_s", "120")
+    # Four raylets come up slowly on a busy machine.
+    patch.setenv("RAY_raylet_start_wait_time_s", "200")
     prepare_environment()
     raylets = Raylets()
     try:
