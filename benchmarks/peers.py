@@ -196,7 +196,8 @@ def optimize_with_olive(python: str, teacher: Path, target: Path) -> None:
     output = target.with_name("olive-output")
     command = (
         *(python, "-m", "olive", "auto-opt", "-m", str(teacher), "--task", "text-classification"),
-        *("--precision", "int8", "--device", "cpu", "--provider", "CPUExecutionProvider", "-o", str(output)),
+        *("--precision", "int8", "--device", "cpu", "--provider", "CPUExecutionProvider"),
+        *("--disable_telemetry", "-o", str(output)),
     )
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=OLIVE_S, check=False)

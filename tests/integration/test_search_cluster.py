@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ DRIVER = Path(__file__).with_name("search_driver.py")
 RECIPES = 9
 """Of three structures (the teacher's two layers, either of them) on three runtimes."""
 END_S = 900
+ATTEMPTS = 4
 
 
 class Raylets:
@@ -46,10 +48,16 @@ class Raylets:
         self.serving = str(serving.node_id)[:8]
 
     def _add(self, **options: Any) -> Any:
-        # Ports that are given need not be waited for: an agent takes long to choose one on a busy machine.
-        names = ("metrics_agent_port", "metrics_export_port")
-        names += ("dashboard_agent_listen_port", "runtime_env_agent_port")
-        return self.cluster.add_node(**options, **{name: free_port() for name in names})
+        # A raylet gives up on its agent after 15 seconds, which is little on a busy machine.
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                return self.cluster.add_node(**options, dashboard_agent_listen_port=free_port())
+            except Exception:
+                if not left:
+                    raise
+                if self.cluster.head_node is None:
+                    kill(self.processes())
+        raise AssertionError("unreachable")
 
     @property
     def address(self) -> str:
@@ -96,14 +104,16 @@ def start(raylets: Raylets, config: Path, folder: Path) -> subprocess.Popen[str]
 
 def kill_everything(raylets: Raylets, driver: subprocess.Popen[str]) -> None:
     """SIGKILL at once: nobody is left to clean up after another."""
-    for process in raylets.processes():
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
+    kill(raylets.processes())
     driver.wait(timeout=30)
-    psutil.wait_procs(raylets.processes(), timeout=30)
     raylets.cluster.shutdown()
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +132,7 @@ def story(
         ),
     )
     patch = pytest.MonkeyPatch()
-    # Four raylets come up slowly on a busy machine.
-    patch.setenv("RAY_raylet_start_wait_time_s", "200")
+    patch.setenv("RAY_raylet_start_wait_time_s", "60")
     prepare_environment()
     raylets = Raylets()
     try:
@@ -146,8 +155,7 @@ def story(
         found.tries["again"] = status, (folder.parent / "driver.log").read_text()
         yield found
     finally:
-        for process in raylets.processes():
-            process.kill()
+        kill(raylets.processes())
         raylets.cluster.shutdown()
         patch.undo()
 
