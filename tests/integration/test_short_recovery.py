@@ -1,4 +1,4 @@
-"""Short recoveries on a real local Ray, all of which is killed with its driver; then the search is run again."""
+"""Short recoveries on a real local Ray, which is killed with its driver; then the search is run again."""
 
 from __future__ import annotations
 
