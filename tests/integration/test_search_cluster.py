@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from equipoise.costs.ledger import read_ledger
 from equipoise.costs.ledger_reconcile import reconcile
 from equipoise.placement import SERVING_LABEL
-from equipoise.ray_runtime import MEASURED_SLOT, prepare_environment
+from equipoise.ray_runtime import MEASURED_SLOT, free_port, prepare_environment
 from equipoise.runs import Candidate, RunFolder
 
 # The whole story is in the setup of the first test: minutes, with four raylets on one machine.
@@ -28,6 +29,7 @@ DRIVER = Path(__file__).with_name("search_driver.py")
 RECIPES = 9
 """Of three structures (the teacher's two layers, either of them) on three runtimes."""
 END_S = 900
+ATTEMPTS = 4
 
 
 class Raylets:
@@ -36,15 +38,26 @@ class Raylets:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        key, _, value = SERVING_LABEL.partition("=")
-        self.cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-        )
+        self.cluster = Cluster()
+        self._add(num_cpus=0, include_dashboard=False)
         for _ in range(2):
             # They offer the slot too: what keeps timings off them is the label.
-            self.cluster.add_node(num_cpus=1, resources={MEASURED_SLOT: 1})
-        serving = self.cluster.add_node(num_cpus=1, resources={MEASURED_SLOT: 1}, labels={key: value})
+            self._add(num_cpus=1, resources={MEASURED_SLOT: 1})
+        key, _, value = SERVING_LABEL.partition("=")
+        serving = self._add(num_cpus=1, resources={MEASURED_SLOT: 1}, labels={key: value})
         self.serving = str(serving.node_id)[:8]
+
+    def _add(self, **options: Any) -> Any:
+        # A raylet gives up on its agent after 15 seconds, which is little on a busy machine.
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                return self.cluster.add_node(**options, dashboard_agent_listen_port=free_port())
+            except Exception:
+                if not left:
+                    raise
+                if self.cluster.head_node is None:
+                    kill(self.processes())
+        raise AssertionError("unreachable")
 
     @property
     def address(self) -> str:
@@ -91,14 +104,16 @@ def start(raylets: Raylets, config: Path, folder: Path) -> subprocess.Popen[str]
 
 def kill_everything(raylets: Raylets, driver: subprocess.Popen[str]) -> None:
     """SIGKILL at once: nobody is left to clean up after another."""
-    for process in raylets.processes():
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
+    kill(raylets.processes())
     driver.wait(timeout=30)
-    psutil.wait_procs(raylets.processes(), timeout=30)
     raylets.cluster.shutdown()
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +132,7 @@ def story(
         ),
     )
     patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_raylet_start_wait_time_s", "120")
+    patch.setenv("RAY_raylet_start_wait_time_s", "60")
     prepare_environment()
     raylets = Raylets()
     try:
@@ -140,8 +155,7 @@ def story(
         found.tries["again"] = status, (folder.parent / "driver.log").read_text()
         yield found
     finally:
-        for process in raylets.processes():
-            process.kill()
+        kill(raylets.processes())
         raylets.cluster.shutdown()
         patch.undo()
 
