@@ -83,6 +83,13 @@ def test_a_quota_used_up_between_the_check_and_the_job_names_the_config_map_that
     assert KubernetesJobs(api).cancel(job_id) == [f"ConfigMap {api.namespace}/{job_id}"]
 
 
+def test_a_quota_that_was_not_counted_yet_is_worth_a_retry(
+    api: KubernetesApi, limit: Callable[..., None]
+) -> None:
+    limit({"count/rayjobs.ray.io": "1"}, counted=False)
+    assert "has not been counted yet" in str(_refused_for_now(api))
+
+
 def test_two_submissions_at_once_make_one_job(api: KubernetesApi) -> None:
     job_id = submission_id(CONFIG)
     faults = _together(lambda: KubernetesJobs(api).submit(job_manifests(CONFIG, job_id)))
