@@ -109,16 +109,15 @@ def test_of_two_deployments_at_once_one_ends_and_names_the_other(
         return service_manifest(bundle, "topics", CLUSTER, ServingConfig())
 
     Services(api).deploy(manifest("s3://b/first"))
-    original, looked = api.apply, threading.Barrier(2, timeout=60)
+    original, looked = api.get, threading.Barrier(2, timeout=60)
 
-    def apply(given: Manifest, **options: Any) -> Manifest:
-        found = original(given, **options)
-        if options.get("dry_run"):
-            # Both have looked at the object, and neither has changed it.
-            looked.wait()
+    def get(kind: str, name: str) -> Manifest | None:
+        found = original(kind, name)
+        # Both have looked at the object, and neither has changed it.
+        looked.wait()
         return found
 
-    monkeypatch.setattr(api, "apply", apply)
+    monkeypatch.setattr(api, "get", get)
     bundles = iter(("s3://b/ours", "s3://b/theirs"))
     [fault] = _together(lambda: Services(api).deploy(manifest(next(bundles))))
     assert isinstance(fault, ServiceError)
