@@ -1,7 +1,9 @@
 """Rendering and metering 1,000 models of 10 replicas each, and whether a model costs more among many.
 
 Each measurement is a process of its own, so that its peak memory is its own:
-`python -m benchmarks.scale --measure render 1000` prints one.
+`python -m benchmarks.scale --measure render 1000` prints one. On a machine that does other things too,
+`python -m benchmarks.scale --ratio render` measures few and many in turn, in one process, and prints what a
+model among many costs over one among few.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ def main() -> None:
     for what, unit, seconds_goal, memory_goal in (
         ("render", "RayServices rendered", 30.0, 256.0),
         ("meter", "models metered in one scrape", 10.0, 512.0),
+        ("ledger", "models whose replicas' ledgers are read", 30.0, 512.0),
     ):
         few, many = ([measure_apart(what, models) for _ in range(RUNS)] for models in (FEW, MANY))
         per_model = [
@@ -69,14 +72,34 @@ def measure(what: str, models: int) -> dict[str, float]:
     A pass over few models is repeated until it has done the work of many, and the mean taken: a
     single one is too short for the clock.
     """
-    work = {"render": render_models, "meter": meter_models}[what](models)
+    work = prepare(what, models)
     work()
+    return {"models": models, "cpu_s": _cpu_s(work, models), "peak_mib": peak_mib()}
+
+
+def measure_ratio(what: str) -> float:
+    """CPU time of a model among many over that of one among few, measured in turn in this process."""
+    works = {models: prepare(what, models) for models in (FEW, MANY)}
+    found: dict[int, list[float]] = {FEW: [], MANY: []}
+    for work in works.values():
+        work()
+    for _ in range(RUNS):
+        for models, work in works.items():
+            found[models].append(_cpu_s(work, models) / models)
+    return statistics.median(found[MANY]) / statistics.median(found[FEW])
+
+
+def prepare(what: str, models: int) -> Callable[[], None]:
+    """One pass of a measurement over so many models."""
+    return {"render": render_models, "meter": meter_models, "ledger": read_ledgers}[what](models)
+
+
+def _cpu_s(work: Callable[[], None], models: int) -> float:
     passes = max(1, MANY // models)
     started = time.process_time()
     for _ in range(passes):
         work()
-    seconds = (time.process_time() - started) / passes
-    return {"models": models, "cpu_s": seconds, "peak_mib": peak_mib()}
+    return (time.process_time() - started) / passes
 
 
 def render_models(models: int) -> Callable[[], None]:
@@ -116,6 +139,48 @@ def meter_models(models: int) -> Callable[[], None]:
         assert Path(folder.name).is_dir()
         families = {family.name: family for family in collector.collect()}
         assert len(families["equipoise_serving_usd_per_1k"].samples) == models
+
+    return work
+
+
+def read_ledgers(models: int) -> Callable[[], None]:
+    """Each model's ledger, a minute of each replica, read and summed as its exporter does at its start."""
+    from equipoise.config.cost import CostConfig
+    from equipoise.costs.ledger_lines import usage_line
+    from equipoise.costs.price_book import load_prices
+    from equipoise.exporter.ledger_totals import LedgerTotals
+
+    folder = tempfile.TemporaryDirectory(prefix="equipoise-scale-")
+    cost = CostConfig()
+    book = load_prices(cost)
+    lines = [
+        usage_line(
+            run_id="scale",
+            component="serving",
+            charge_class="workload",
+            node=cost.node,
+            book=book,
+            cores=1,
+            start=start,
+            stop=start + 20,
+            used_core_seconds=10,
+            resource_type="replica",
+            requests=100,
+        ).model_dump_json()
+        for start in (1.7e9, 1.7e9 + 20, 1.7e9 + 40)
+    ]
+    for model in range(models):
+        for replica in range(REPLICAS):
+            writer = Path(folder.name) / f"model-{model:04d}" / "ledger" / f"replica-{replica:08x}"
+            writer.mkdir(parents=True)
+            (writer / "000000.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def work() -> None:
+        for model in range(models):
+            totals = LedgerTotals(f"{folder.name}/model-{model:04d}")
+            totals.refresh()
+            assert not totals.unreadable_lines
+            assert sum(totals.usd.values()) > 0
 
     return work
 
@@ -166,5 +231,7 @@ def _serve(page: bytes) -> str:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
         print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))))
+    elif sys.argv[1:2] == ["--ratio"]:
+        print(f"{measure_ratio(sys.argv[2]):.2f}")
     else:
         main()

@@ -114,28 +114,3 @@ def test_upgrade_rollback_and_uninstall_keep_keys_and_volume(helm: Run, server: 
     assert services["items"] == []
     helm("install", "eq", CHART, "-f", values("kind"))
     assert (data("api-keys"), data("ray-token")) == (keys, token)
-
-
-def test_a_submitter_may_submit_and_no_more(helm: Run, server: Any, namespace: str) -> None:
-    from kubernetes import client
-
-    helm(
-        "install",
-        "eq",
-        CHART,
-        "-f",
-        values("kind"),
-        "--set-json",
-        'submitters=[{"kind":"User","name":"ann"}]',
-    )
-    review = client.AuthorizationV1Api(server)
-
-    def may(verb: str, group: str, resource: str) -> bool:
-        attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
-        asked = {"spec": {"user": "ann", "resourceAttributes": attributes}}
-        return bool(review.create_subject_access_review(asked).status.allowed)
-
-    assert all(may("create", "ray.io", kind) for kind in ("rayjobs", "rayservices"))
-    assert may("get", "", "pods")
-    assert not any(may(verb, "", "secrets") for verb in ("get", "list"))
-    assert not may("create", "", "pods")

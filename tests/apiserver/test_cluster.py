@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -153,6 +154,17 @@ def test_what_changed_in_between_is_not_overwritten(api: KubernetesApi) -> None:
     api.apply({**config_map, "data": {"x": "2"}})
     with pytest.raises(ServiceError, match="changed by someone else"):
         api.apply({**config_map, "data": {"x": "3"}}, resource_version=seen)
+
+
+def test_a_namespace_that_is_being_deleted(kubeconfig: Path, server: Any, contents: ModuleType) -> None:
+    from kubernetes import client
+
+    api = connect(namespace=contents.make_namespace(server), kubeconfig=str(kubeconfig))
+    # A server of our own has no controller that empties a namespace: it stays in that state.
+    client.CoreV1Api(server).delete_namespace(api.namespace)
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {}}
+    with pytest.raises(InputError, match=r"is being deleted|no such namespace"):
+        api.apply(config_map)
 
 
 def test_a_namespace_that_is_not_there(kubeconfig: Path, server: Any) -> None:

@@ -83,6 +83,13 @@ def test_a_quota_used_up_between_the_check_and_the_job_names_the_config_map_that
     assert KubernetesJobs(api).cancel(job_id) == [f"ConfigMap {api.namespace}/{job_id}"]
 
 
+def test_a_quota_that_was_not_counted_yet_is_worth_a_retry(
+    api: KubernetesApi, limit: Callable[..., None]
+) -> None:
+    limit({"count/rayjobs.ray.io": "1"}, counted=False)
+    assert "has not been counted yet" in str(_refused_for_now(api))
+
+
 def test_two_submissions_at_once_make_one_job(api: KubernetesApi) -> None:
     job_id = submission_id(CONFIG)
     faults = _together(lambda: KubernetesJobs(api).submit(job_manifests(CONFIG, job_id)))
@@ -102,16 +109,15 @@ def test_of_two_deployments_at_once_one_ends_and_names_the_other(
         return service_manifest(bundle, "topics", CLUSTER, ServingConfig())
 
     Services(api).deploy(manifest("s3://b/first"))
-    original, looked = api.apply, threading.Barrier(2, timeout=60)
+    original, looked = api.get, threading.Barrier(2, timeout=60)
 
-    def apply(given: Manifest, **options: Any) -> Manifest:
-        found = original(given, **options)
-        if options.get("dry_run"):
-            # Both have looked at the object, and neither has changed it.
-            looked.wait()
+    def get(kind: str, name: str) -> Manifest | None:
+        found = original(kind, name)
+        # Both have looked at the object, and neither has changed it.
+        looked.wait()
         return found
 
-    monkeypatch.setattr(api, "apply", apply)
+    monkeypatch.setattr(api, "get", get)
     bundles = iter(("s3://b/ours", "s3://b/theirs"))
     [fault] = _together(lambda: Services(api).deploy(manifest(next(bundles))))
     assert isinstance(fault, ServiceError)

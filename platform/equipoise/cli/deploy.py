@@ -65,8 +65,8 @@ def deploy(
     from equipoise.cluster.manifests.pods import require_image
 
     require_image(cluster)
+    manifest = service_manifest(*shared_bundle(location, cluster, upload=False), cluster, serving)
     if dry_run:
-        manifest = service_manifest(*shared_bundle(location, cluster, upload=False), cluster, serving)
         print_objects([manifest], output)
         return
     services = _open(namespace or cluster.namespace, context, kubeconfig)
@@ -74,11 +74,10 @@ def deploy(
     def tell(text: str) -> None:
         typer.echo(f"· {text}", err=json)
 
-    # Before the bundle is uploaded, which may take long.
-    for sentence in services.check(cluster):
+    for sentence in services.check(manifest, cluster, force=force):
         tell(sentence)
-    bundle, model = shared_bundle(location, cluster)
-    manifest = service_manifest(bundle, model, cluster, serving)
+    # What the cluster would refuse is not uploaded.
+    bundle, _ = shared_bundle(location, cluster)
     name = manifest["metadata"]["name"]
     created = services.deploy(manifest, force=force)
     tell(f"applied {created}; equipoise undeploy {name} {services.api.options} removes it")

@@ -53,6 +53,16 @@ def explain_api_error(
             where=what,
             remedy="wait for other jobs to end, ask for less, or have the quota raised",
         )
+    if status == 403 and "status unknown for quota" in said:
+        return ServiceError(
+            f"the namespace's quota has not been counted yet: {said}",
+            where=what,
+            remedy="repeat the command in a while",
+        )
+    if status == 403 and "because it is being terminated" in said:
+        return InputError(
+            "the namespace is being deleted", where=where, value=namespace, remedy="choose --namespace"
+        )
     if status == 403:
         return InputError(
             f"not allowed: {said}",

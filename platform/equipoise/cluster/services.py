@@ -103,14 +103,19 @@ class Services:
     def __init__(self, api: KubernetesApi) -> None:
         self.api = api
 
-    def check(self, cluster: ClusterConfig) -> list[str]:
+    def check(self, manifest: Manifest, cluster: ClusterConfig, *, force: bool = False) -> list[str]:
         """What can be known before anything is created; returns sentences that a person should read.
 
+        The server checks the object too, by a dry run of its own.
+
         Raises:
-            InputError: KubeRay is missing, or a quota or every node is too small for the pods.
+            InputError: KubeRay is missing, the server refuses the object, or a quota or every node is too
+                small for the pods.
         """
         require_kuberay(self.api, {"RayService", "RayCluster"})
-        return check_room(self.api, cluster)
+        found = check_room(self.api, cluster)
+        self.api.apply(manifest, dry_run=True, force=force)
+        return found
 
     def deploy(self, manifest: Manifest, *, force: bool = False) -> str:
         """Create a deployment, or replace it without downtime.
@@ -125,7 +130,6 @@ class Services:
         name = manifest["metadata"]["name"]
         held = self.api.get("RayService", name)
         version = held["metadata"].get("resourceVersion") if held is not None else None
-        self.api.apply(manifest, dry_run=True, force=force)
         self.api.apply(manifest, force=force, resource_version=version)
         return f"RayService {self.api.namespace}/{name}"
 

@@ -14,7 +14,7 @@ def test_the_page_holds_every_replica_as_ray_would_show_it() -> None:
     assert {sample.labels["model"] for sample in requests} == {"model-0000", "model-0001", "model-0002"}
 
 
-@pytest.mark.parametrize("what", ["render", "meter"])
+@pytest.mark.parametrize("what", ["render", "meter", "ledger"])
 def test_a_measurement_is_of_as_many_models_as_were_asked_for(what: str) -> None:
     found = measure_apart(what, FEW)
     assert found["models"] == FEW

@@ -127,6 +127,13 @@ def test_a_namespace_that_is_not_there(kubeconfig: Path) -> None:
             "not allowed: .*ask for a role",
         ),
         (403, "exceeded quota: team, requested: pods=1, used: pods=9", ServiceError, "quota is used up"),
+        (403, "status unknown for quota: team, resources: pods", ServiceError, "not been counted yet"),
+        (
+            403,
+            "unable to create new content in namespace research because it is being terminated",
+            InputError,
+            "the namespace is being deleted",
+        ),
         (422, "ConfigMap is invalid: data: too long", InputError, "refuses it: ConfigMap is invalid"),
         (400, "strict decoding error: unknown field", InputError, "refuses it"),
     ],

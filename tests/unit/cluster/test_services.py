@@ -123,15 +123,14 @@ def test_two_deployments_at_once_are_told_apart(
     cluster = cluster_config()
     services.deploy(manifest_of(cluster))
     # Between the look at the object and its change, someone else changes it.
-    original, other = services.api.apply, manifest_of(cluster, "s3://b/theirs")
+    original, other = services.api.get, manifest_of(cluster, "s3://b/theirs")
 
-    def apply(manifest: Manifest, **options: Any) -> Manifest:
-        if options.get("dry_run"):
-            key = ("rayservices", "research", "topics")
-            server.apply(key, other, "equipoise", True, False)
-        return original(manifest, **options)
+    def get(kind: str, name: str) -> Manifest | None:
+        found = original(kind, name)
+        server.apply(("rayservices", "research", "topics"), other, "equipoise", True, False)
+        return found
 
-    services.api.apply = apply  # type: ignore[method-assign]
+    services.api.get = get  # type: ignore[method-assign]
     with pytest.raises(ServiceError, match="changed by someone else at the same time") as found:
         services.deploy(manifest_of(cluster, "s3://b/ours"))
     assert found.value.exit_status == 6
@@ -154,7 +153,7 @@ def test_pods_that_never_fit_are_refused_before_anything_is_created(
 ) -> None:
     cluster = cluster_config(worker_groups=[{"gpus": 8}])
     with pytest.raises(InputError, match=r"workers: each pod asks for .*8 GPUs"):
-        services.check(cluster)
+        services.check(manifest_of(cluster), cluster)
     assert not any(method == "PATCH" for method, _ in server.requests)
 
 
@@ -236,8 +235,9 @@ def test_more_than_the_quota_as_such_is_refused_before_anything_is_created(
 ) -> None:
     hard = {"hard": {"requests.cpu": "1"}, "used": {"requests.cpu": "0"}}
     server.put("resourcequotas", "research", {"metadata": {"name": "team"}, "status": hard})
+    cluster = cluster_config()
     with pytest.raises(InputError, match=r"quota team: requests\.cpu is 1"):
-        services.check(cluster_config())
+        services.check(manifest_of(cluster), cluster)
 
 
 def test_the_time_over_it_goes_on_and_both_next_commands_are_named(
