@@ -63,6 +63,21 @@ def test_every_place_tells_one_number_for_one_thing(finished: Finished, runs: An
     assert finished.summary["choice"]["total_usd"] == told["$ of the choice's life"]["show"]
 
 
+def test_a_run_that_does_not_add_up_ends_with_5(finished: Finished, runs: Any) -> None:
+    """A doubled line of the search, in a run that is finished; put right again, it ends with 0."""
+    lines = [path for path in (finished.folder / "ledger").glob("trial-*/*.jsonl") if path.stat().st_size]
+    held = lines[0].read_bytes()
+    arguments = ("run", "-f", str(runs.folder / "run.yaml"), "--out", str(finished.folder), "--json")
+    try:
+        lines[0].write_bytes(held + held)
+        found = runs.call(*arguments)
+        assert (found.returncode, found.stdout) == (5, "")
+        assert "aws/" in found.stderr.splitlines()[-1]
+    finally:
+        lines[0].write_bytes(held)
+    assert runs.call(*arguments).returncode == 0
+
+
 def test_at_another_rate_too(finished: Finished, runs: Any) -> None:
     """`cost` and `rerank` price every term anew, `choose` the serving alone."""
     location = str(finished.folder)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from equipoise.config import RunConfig
 from equipoise.config.cost import CostConfig
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.errors import RunFolderError
 from equipoise.report.class_figure import class_figure
 from equipoise.report.corruption_figure import corruption_figure
@@ -201,6 +203,26 @@ def test_keeping_the_teacher_is_said_in_words(make_run: MakeRun) -> None:
 def test_a_run_without_candidates_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="no finished candidate"):
         render_report(RunFolder(tmp_path))
+
+
+def test_what_the_run_cost_is_told_as_on_its_ledger(make_run: MakeRun) -> None:
+    run = make_run()
+    assert "What this run cost" not in Page(render_report(run)).headings
+    values = {"name": "a", "data": {"train": "a.csv", "test": "b.csv"}, "model": {"teacher": "sample://x"}}
+    clock = iter([0.0, 7200.0, 7200.0, 10800.0]).__next__
+    with LedgerWriter(run, RunConfig.model_validate(values), "driver", clock=clock) as ledger:
+        with ledger.meter("training", cores=2):
+            pass
+        with pytest.raises(ZeroDivisionError), ledger.meter("search", cores=1):
+            _ = 1 / 0
+    page = Page(render_report(run))
+
+    assert "What this run cost" in page.headings
+    told = page.text[page.text.index("What this run cost") :]
+    # Two hours of a whole aws/c7i.large, and an hour of half of one that was overhead.
+    for cell in ("$0.178", "$0.0446", "$0.223"):
+        assert cell in told
+    assert "$0.223 of compute, as the ledger had it by 1970-01-01 03:00:00 UTC" in told
 
 
 def test_machines_that_differ_are_warned_of(make_run: MakeRun, make_candidate: MakeCandidate) -> None:
