@@ -101,6 +101,13 @@ def test_the_report_and_the_summary_bill_the_run_alike(finished: Finished) -> No
     assert "Estimate against actual" in report
 
 
+def test_whatever_ran_or_is_kept_is_on_the_ledger_under_one_run(finished: Finished) -> None:
+    lines = read_ledger(finished.run)
+    assert {line.run_id for line in lines} == {"tiny"}
+    kinds = {line.resource_type for line in lines}
+    assert kinds == {"node", "worker", "task", "trial", "replica", "artefact", "cache"}
+
+
 def test_a_finished_run_keeps_nothing_large_that_is_not_on_its_ledger(finished: Finished) -> None:
     stored = {line.resource_id for line in read_ledger(finished.run) if line.unit == "GB-months"}
     large = {

@@ -225,6 +225,17 @@ def test_what_the_run_cost_is_told_as_on_its_ledger(make_run: MakeRun) -> None:
     assert "$0.223 of compute, as the ledger had it by 1970-01-01 03:00:00 UTC" in told
 
 
+def test_estimate_and_actual_stand_side_by_side(make_run: MakeRun) -> None:
+    took = {"total": {"actual_s": 612.0, "estimated_s": 580.0}, "error": 0.055, "within_range": True}
+    page = Page(render_report(make_run(actual=took)))
+    assert "Estimate against actual" in page.headings
+    for cell in ("total.actual_s", "612", "total.estimated_s", "580", "within_range", "yes"):
+        assert cell in page.text
+    # A run that is under way has its estimate alone.
+    page = Page(render_report(make_run(estimate={"basis": "earlier runs"})))
+    assert "Estimate against actual" in page.headings
+
+
 def test_machines_that_differ_are_warned_of(make_run: MakeRun, make_candidate: MakeCandidate) -> None:
     figures = {"metric": 0.9, "rps": 50, "p99_ms": 9, "megabytes": 20}
     candidates = [
@@ -353,10 +364,11 @@ def test_the_test_split_is_a_table_of_two_columns(make_run: MakeRun) -> None:
 
 def test_the_bars_add_up_to_the_total(make_run: MakeRun) -> None:
     standing = read_standing(make_run())
-    traces = cost_figure(standing)["data"]
+    figure = cost_figure(standing)
+    traces = figure["data"]
     totals = {candidate.recipe_hash: candidate.cost.total_usd for candidate in standing.candidates}
 
-    assert len(traces) == 6
+    assert (len(traces), figure["layout"]["barmode"]) == (6, "stack")
     for position, name in enumerate(traces[0]["y"]):
         assert sum(trace["x"][position] for trace in traces) == pytest.approx(totals[name])
 
