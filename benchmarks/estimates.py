@@ -51,8 +51,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.estimates", description=__doc__)
     parser.add_argument("runs", nargs="+", help="finished run folders")
     folders = [RunFolder(location) for location in parser.parse_args().runs]
-    seen = {folder.location: run for folder in folders if (run := observe(folder)) is not None}
-    held = [found for folder in folders if (found := hold(folder, seen)) is not None]
+    seen = {folder.location: found for folder in folders if (found := observe(folder)) is not None}
+    held = [one for folder in folders if (one := hold(folder, seen)) is not None]
     if not held:
         sys.exit("benchmarks.estimates: no run has an estimate, nor another of its kind beside it")
     for one in held:

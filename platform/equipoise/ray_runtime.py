@@ -20,6 +20,8 @@ HEAD_SLOT = "node:__internal_head__"
 """Ray resource that the head alone has: what takes a little of it runs there."""
 
 _OBJECT_STORE_BYTES = 512 * 2**20
+_RAY_FAULTS = (ConnectionError, RuntimeError, OSError, ValueError)
+"""What Ray raises where it does not start or does not answer."""
 
 # Serve's front is HAProxy with direct ingress: 15 to 20 times the requests of the Python proxy.
 # The rest keeps Ray quiet, on loopback, and lets Ctrl-C reach us instead of Tune.
@@ -90,7 +92,10 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
             _node_ip_address="127.0.0.1",
             _metrics_export_port=port,
         )
-    except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+    except Exception as error:
+        # On a machine that is too busy for its node to come up in time, Ray raises a bare Exception.
+        if type(error) is not Exception and not isinstance(error, _RAY_FAULTS):
+            raise
         raise ServiceError(
             f"Ray does not start: {error}", where=address or "local Ray", remedy="see the log file"
         ) from error

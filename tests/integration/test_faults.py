@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -169,6 +170,15 @@ def test_what_was_trained_and_measured_is_not_done_again(story: Story) -> None:
                 assert was == now
     for name in story.candidates("ctrl-c"):
         assert story.files["killed"][name] == story.files["ctrl-c"][name]
+
+
+def test_the_choice_is_charged_with_what_killed_tries_took(story: Story) -> None:
+    lines = [line for line in read_ledger(story.run) if line.kind == "usage"]
+    assert any(line.detail.endswith("(killed)") for line in lines)
+    for candidate in story.run.candidates():
+        for component in ("training",) if candidate.is_teacher else ("training", "search"):
+            billed = math.fsum(line.billed_cost_usd for line in lines if line.component == component)
+            assert getattr(candidate.cost, f"compute_{component}_usd") == pytest.approx(billed), component
 
 
 def test_no_recipe_is_measured_twice(story: Story) -> None:

@@ -63,6 +63,21 @@ def test_every_place_tells_one_number_for_one_thing(finished: Finished, runs: An
     assert finished.summary["choice"]["total_usd"] == told["$ of the choice's life"]["show"]
 
 
+def test_a_run_that_does_not_add_up_ends_with_5(finished: Finished, runs: Any) -> None:
+    """A doubled line of the search, in a run that is finished; put right again, it ends with 0."""
+    lines = [path for path in (finished.folder / "ledger").glob("trial-*/*.jsonl") if path.stat().st_size]
+    held = lines[0].read_bytes()
+    arguments = ("run", "-f", str(runs.folder / "run.yaml"), "--out", str(finished.folder), "--json")
+    try:
+        lines[0].write_bytes(held + held)
+        found = runs.call(*arguments)
+        assert (found.returncode, found.stdout) == (5, "")
+        assert "aws/" in found.stderr.splitlines()[-1]
+    finally:
+        lines[0].write_bytes(held)
+    assert runs.call(*arguments).returncode == 0
+
+
 def test_at_another_rate_too(finished: Finished, runs: Any) -> None:
     """`cost` and `rerank` price every term anew, `choose` the serving alone."""
     location = str(finished.folder)
@@ -84,6 +99,13 @@ def test_the_report_and_the_summary_bill_the_run_alike(finished: Finished) -> No
         assert row[: row.index("</tr>")].endswith(f"<td>{dollars(usd)}</td>"), component
     assert f"<td>{dollars(finished.summary['ledger_usd'])}</td>" in bill
     assert "Estimate against actual" in report
+
+
+def test_whatever_ran_or_is_kept_is_on_the_ledger_under_one_run(finished: Finished) -> None:
+    lines = read_ledger(finished.run)
+    assert {line.run_id for line in lines} == {"tiny"}
+    kinds = {line.resource_type for line in lines}
+    assert kinds == {"node", "worker", "task", "trial", "replica", "artefact", "cache"}
 
 
 def test_a_finished_run_keeps_nothing_large_that_is_not_on_its_ledger(finished: Finished) -> None:

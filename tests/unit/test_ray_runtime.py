@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from equipoise import hardware
-from equipoise.ray_runtime import whole_node_cores
+from equipoise.errors import ServiceError
+from equipoise.ray_runtime import start_ray, whole_node_cores
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,29 @@ def test_a_task_takes_no_more_cores_than_some_node_offers(
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: nodes))
     monkeypatch.setattr(hardware, "usable_cores", lambda: list(range(here)))
     assert whole_node_cores() == taken
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (Exception("The current node timed out during startup."), ServiceError),
+        (ConnectionError("refused"), ServiceError),
+        (TypeError("a defect"), TypeError),
+    ],
+)
+def test_a_node_that_does_not_come_up_in_time_may_be_tried_again(
+    raised: Exception, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It takes a machine under heavy load: what Ray raises on one stands in.
+    import ray
+
+    def init(**options: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(kind, match=str(raised)):
+        start_ray()
 
 
 def test_programs_of_the_environment_come_before_the_systems() -> None:

@@ -66,8 +66,8 @@ def cost(
     else:
         for line in _lines(found):
             typer.echo(line)
-    if found["hardware_note"]:
-        typer.echo(f"warning: {found['hardware_note']}", err=True)
+    for note in filter(None, (found["hardware_note"], found["stale_prices"])):
+        typer.echo(f"warning: {note}", err=True)
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
@@ -102,9 +102,6 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{point['total_usd_per_1k']:>13.6f}"
         for point in _shown(found["load_curve"], traffic["rps"])
     ]
-    if found["stale_prices"]:
-        name, days = next(iter(found["stale_prices"].items()))
-        lines.append(f"{len(found['stale_prices'])} prices are over a year old, such as {name} ({days} days)")
     return lines
 
 

@@ -45,8 +45,8 @@ def estimate(
     prepare_environment()
     config = load_config(file)
     run = RunFolder(out or config.run_folder)
+    from equipoise.pipeline.estimating import busy_note, keep_estimate, time_steps
     from equipoise.pipeline.estimating import estimate as predict
-    from equipoise.pipeline.estimating import keep_estimate, time_steps
     from equipoise.pipeline.preflight import check_run
     from equipoise.pipeline.seen_runs import find_seen
 
@@ -54,6 +54,8 @@ def estimate(
     seen = find_seen(config, run.location)
     if not seen:
         typer.echo("no earlier run of this kind on this hardware: timing a few steps of each stage", err=True)
+        if note := busy_note():
+            typer.echo(f"warning: {note}", err=True)
         seen = [time_steps(config, checked)]
     found = predict(config, checked, seen)
     keep_estimate(config, found)

@@ -56,8 +56,8 @@ def rerank(
     else:
         for line in _lines(found):
             typer.echo(line)
-    if found["hardware_note"]:
-        typer.echo(f"warning: {found['hardware_note']}", err=True)
+    for note in filter(None, (found["hardware_note"], found["stale_prices"])):
+        typer.echo(f"warning: {note}", err=True)
     if not found["feasible"]:
         raise infeasible(found)
 

@@ -137,6 +137,15 @@ def stale_prices(book: PriceBook, today: datetime.date | None = None) -> dict[st
     return dict(sorted(old.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
+def stale_note(book: PriceBook) -> str | None:
+    """One sentence where prices are over a year old; None where none is."""
+    stale = stale_prices(book)
+    if not stale:
+        return None
+    name, days = next(iter(stale.items()))
+    return f"{len(stale)} price{'' if len(stale) == 1 else 's'} over a year old, such as {name} ({days} days)"
+
+
 @lru_cache(maxsize=1)
 def _shipped_book() -> PriceBook:
     return validate_config(PriceBook, read_yaml(_SHIPPED), where=str(_SHIPPED))

@@ -12,7 +12,7 @@ from equipoise.config.load import validate_config
 from equipoise.costs.capacity import plan_capacity
 from equipoise.costs.data_lever import LearningPoint, learning_steps
 from equipoise.costs.load_curve import LoadCurve, break_even_rps, load_curve
-from equipoise.costs.price_book import PriceBook, core_second_usd, load_prices, stale_prices
+from equipoise.costs.price_book import PriceBook, core_second_usd, load_prices, stale_note
 from equipoise.costs.profiles import TrafficProfile, load_profile
 from equipoise.costs.serving_plan import plan_serving
 from equipoise.errors import RunFolderError
@@ -80,7 +80,7 @@ def cost_of(
         "load_curve": _points(curve_of(mine, traffic), traffic),
         "highest_rps": traffic.highest_rps,
         "labels_buy": labels_buy(run, traffic),
-        "stale_prices": stale_prices(traffic.book),
+        "stale_prices": stale_note(traffic.book),
         "hardware_note": None,
     }
     if other is None or other.recipe_hash == mine.recipe_hash:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,6 +23,8 @@ from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import resolve_workers
 
 _log = logging.getLogger(__name__)
+_BUSY_SHARE = 0.5
+"""Of the cores; beyond it whatever is timed waits for them."""
 
 
 def run_size(config: RunConfig, checked: Checked) -> RunSize:
@@ -73,6 +76,17 @@ def time_steps(config: RunConfig, checked: Checked) -> SeenRun:
     family = find_task(config.task)
     space = open_space(config, checked.base, family.layout, family.model_class)
     return time_stages(config, checked, run_size(config, checked), space)
+
+
+def busy_note() -> str | None:
+    """One sentence where others use this machine's cores; None where most of them are free.
+
+    Steps that are timed now take longer than on a machine that is free, and so does the whole estimate.
+    """
+    waiting, cores = os.getloadavg()[0], len(hardware.usable_cores())
+    if waiting <= _BUSY_SHARE * cores:
+        return None
+    return f"this machine is busy (load {waiting:.1f} on {cores} cores): the estimate is for one as busy"
 
 
 def keep_estimate(config: RunConfig, found: RunEstimate) -> None:

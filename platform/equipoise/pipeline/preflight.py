@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise.config import RunConfig
-from equipoise.costs.price_book import load_prices, replica_usd_per_hour, stale_prices
+from equipoise.costs.price_book import load_prices, replica_usd_per_hour, stale_note
 from equipoise.costs.profiles import load_profile
 from equipoise.data import PreparedData, prepare_data
 from equipoise.errors import ConfigError, ServiceError
@@ -70,10 +70,9 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     converted = describe_conversion(base)
     if converted:
         sentences.append(converted)
-    stale = stale_prices(prices)
+    stale = stale_note(prices)
     if stale:
-        entry, days = next(iter(stale.items()))
-        sentences.append(f"{len(stale)} prices are over a year old, such as {entry} ({days} days).")
+        sentences.append(f"{stale}.")
     sentences.append(
         f"{min(config.search.trials, space.size)} of {space.size} recipes will be measured; training takes "
         f"{workers} workers in {resolve_precision(config.training)}, ZeRO stage {config.training.zero_stage}."

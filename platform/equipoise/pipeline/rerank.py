@@ -7,6 +7,7 @@ from typing import Any
 
 from equipoise.config.load import validate_config
 from equipoise.config.search import ConstraintsConfig
+from equipoise.costs.price_book import stale_note
 from equipoise.costs.serving_plan import HOURS_PER_MONTH
 from equipoise.errors import InfeasibleError, RunFolderError
 from equipoise.pipeline.costing import Traffic, read_traffic
@@ -60,6 +61,7 @@ def rerank(
     common = {
         "run": run.location,
         "hardware_note": hardware_note(candidates),
+        "stale_prices": stale_note(traffic.book),
         "rps": traffic.cost.rps,
         "profile": traffic.cost.profile,
         "p99_ms": traffic.cost.p99_ms,

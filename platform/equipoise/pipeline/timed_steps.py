@@ -6,7 +6,9 @@ machine also loads, and may build, what later ones find there, and a run pays th
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import math
 import tempfile
 import time
@@ -217,7 +219,8 @@ class _Bench:
         target = self.folder / "models" / recipe.engine
         target.parent.mkdir(exist_ok=True)
         start = time.perf_counter()
-        build_and_judge(context, recipe, str(self.teacher), str(target))
+        with contextlib.redirect_stdout(io.StringIO()):  # A run exports in Ray's workers; nncf draws bars.
+            build_and_judge(context, recipe, str(self.teacher), str(target))
         whole_s = time.perf_counter() - start
 
         task, inputs = context.load_task(), context.data.validation.inputs

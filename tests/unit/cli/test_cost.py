@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from equipoise.runs import RunFolder
 
@@ -40,6 +41,14 @@ def test_figures_of_machines_that_differ_are_told(equipoise: Equipoise, priced_r
     for command in (("cost",), ("choose",), ("rerank",), ("cost", "--json")):
         found = equipoise(command[0], priced_run.location, *command[1:])
         assert found.stderr.startswith("warning: measured on machines that differ (1 on elsewhere, "), command
+
+
+def test_prices_of_long_ago_are_told(equipoise: Equipoise, priced_run: RunFolder, tmp_path: Path) -> None:
+    old = "{vcpus: 2, memory_gib: 4, usd_per_hour: 1, source: x, date: 2020-01-01}"
+    (tmp_path / "old.yaml").write_text(f"nodes:\n  lab/old: {old}\n")
+    for command in ("cost", "rerank"):
+        found = equipoise(command, priced_run.location, "--prices", str(tmp_path / "old.yaml"))
+        assert found.stderr.startswith("warning: 1 price over a year old, such as nodes.lab/old ("), command
 
 
 def test_a_wrong_rate_is_one_line(equipoise: Equipoise, priced_run: RunFolder) -> None:

@@ -12,7 +12,7 @@ from equipoise.config import RunConfig
 from equipoise.costs.estimate import estimate_run
 from equipoise.costs.ledger_lines import node_line
 from equipoise.costs.ledger_writer import LedgerWriter
-from equipoise.pipeline.estimating import keep_estimate, record_actual, store_estimate
+from equipoise.pipeline.estimating import busy_note, keep_estimate, record_actual, store_estimate
 from equipoise.pipeline.seen_runs import cache_folder, find_seen, observe, remember, run_kind
 from equipoise.runs import Candidate, RunFolder
 
@@ -143,6 +143,15 @@ def test_what_was_told_of_a_config_is_held_against_its_first_run(
     for file in (cache / "equipoise" / "estimates").rglob("*.json"):
         file.write_bytes(b"{")
     assert store_estimate(RunFolder(cache / "elsewhere" / "second"), config, checked) is None
+
+
+def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the machine is at cannot be had at will.
+    for load, told in ((0.4, False), (38.0, True)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        monkeypatch.setattr(hardware, "usable_cores", lambda: [0, 1])
+        assert (busy_note() is not None) is told
+    assert "load 38.0 on 2 cores" in str(busy_note())
 
 
 def test_a_run_without_an_estimate_is_remembered_too(finished: RunFolder, config: RunConfig) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from equipoise.config import RunConfig
 from equipoise.config.cost import CostConfig
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.errors import RunFolderError
 from equipoise.report.class_figure import class_figure
 from equipoise.report.corruption_figure import corruption_figure
@@ -203,6 +205,37 @@ def test_a_run_without_candidates_is_refused(tmp_path: Path) -> None:
         render_report(RunFolder(tmp_path))
 
 
+def test_what_the_run_cost_is_told_as_on_its_ledger(make_run: MakeRun) -> None:
+    run = make_run()
+    assert "What this run cost" not in Page(render_report(run)).headings
+    values = {"name": "a", "data": {"train": "a.csv", "test": "b.csv"}, "model": {"teacher": "sample://x"}}
+    clock = iter([0.0, 7200.0, 7200.0, 10800.0]).__next__
+    with LedgerWriter(run, RunConfig.model_validate(values), "driver", clock=clock) as ledger:
+        with ledger.meter("training", cores=2):
+            pass
+        with pytest.raises(ZeroDivisionError), ledger.meter("search", cores=1):
+            _ = 1 / 0
+    page = Page(render_report(run))
+
+    assert "What this run cost" in page.headings
+    told = page.text[page.text.index("What this run cost") :]
+    # Two hours of a whole aws/c7i.large, and an hour of half of one that was overhead.
+    for cell in ("$0.178", "$0.0446", "$0.223"):
+        assert cell in told
+    assert "$0.223 of compute, as the ledger had it by 1970-01-01 03:00:00 UTC" in told
+
+
+def test_estimate_and_actual_stand_side_by_side(make_run: MakeRun) -> None:
+    took = {"total": {"actual_s": 612.0, "estimated_s": 580.0}, "error": 0.055, "within_range": True}
+    page = Page(render_report(make_run(actual=took)))
+    assert "Estimate against actual" in page.headings
+    for cell in ("total.actual_s", "612", "total.estimated_s", "580", "within_range", "yes"):
+        assert cell in page.text
+    # A run that is under way has its estimate alone.
+    page = Page(render_report(make_run(estimate={"basis": "earlier runs"})))
+    assert "Estimate against actual" in page.headings
+
+
 def test_machines_that_differ_are_warned_of(make_run: MakeRun, make_candidate: MakeCandidate) -> None:
     figures = {"metric": 0.9, "rps": 50, "p99_ms": 9, "megabytes": 20}
     candidates = [
@@ -331,10 +364,11 @@ def test_the_test_split_is_a_table_of_two_columns(make_run: MakeRun) -> None:
 
 def test_the_bars_add_up_to_the_total(make_run: MakeRun) -> None:
     standing = read_standing(make_run())
-    traces = cost_figure(standing)["data"]
+    figure = cost_figure(standing)
+    traces = figure["data"]
     totals = {candidate.recipe_hash: candidate.cost.total_usd for candidate in standing.candidates}
 
-    assert len(traces) == 6
+    assert (len(traces), figure["layout"]["barmode"]) == (6, "stack")
     for position, name in enumerate(traces[0]["y"]):
         assert sum(trace["x"][position] for trace in traces) == pytest.approx(totals[name])
 

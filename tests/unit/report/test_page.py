@@ -39,11 +39,23 @@ def points(page: Page) -> dict[str, Any]:
 
 
 def test_every_figure_is_drawn_and_the_page_fits_a_laptop(page: Page) -> None:
-    for name in ("frontier", "classes", "corruptions", "costs", "progress"):
+    for name in ("frontier", "classes", "corruptions", "costs", "load", "progress"):
         plot = page.locator(f"#figure-{name} .main-svg").first
         assert plot.is_visible(), name
     assert page.evaluate("document.documentElement.scrollWidth") <= LAPTOP["width"]
     assert page.locator("#shown").inner_text() == "8 of 8 candidates shown"
+
+
+def test_intervals_stand_as_bars(page: Page) -> None:
+    page.locator("#axis-across").select_option("p99_ms")
+    choice = page.evaluate(
+        "document.getElementById('figure-frontier').data.find((trace) => trace.name === 'choice')"
+    )
+    for axis, half in (("error_y", 0.008), ("error_x", 0.2)):
+        assert choice[axis]["array"] == pytest.approx([half]), axis
+        assert choice[axis]["arrayminus"] == pytest.approx([half]), axis
+    # Of eight candidates, up and across.
+    assert page.locator("#figure-frontier .errorbar path").count() == 16
 
 
 def test_choosing_an_axis_redraws_every_point(page: Page) -> None:
