@@ -135,6 +135,8 @@ def _stop(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
     for each in below:
         # What Ray left behind would take from the next leg's cores.
         if each.is_running():
