@@ -2,7 +2,7 @@
 
 python -m benchmarks.serving_legs NAME BUNDLE TEACHER REPLICAS
 
-Prints one line of JSON when it answers, serves until its standard input ends, and then prints another.
+Prints one line of JSON when it answers, and serves until its standard input ends.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MAX_LENGTH = 64
+MAX_BATCH = 32
+"""Rows of a batch, where batches are tuned by hand."""
 
 
 def main() -> None:
     """Serve one leg."""
     name, bundle, teacher, replicas = sys.argv[1:5]
-    if name in ("tutorial", "defaults"):
+    if name in ("tutorial", "tuned", "defaults"):
         # Serve as it comes: the Python proxy, none of the flags that Equipoise sets.
         os.environ |= {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
     from equipoise.ray_runtime import free_port, start_ray, stop_ray
@@ -32,31 +33,58 @@ def main() -> None:
     stop_ray()
 
 
+def open_pipeline(teacher: str, bundle: str) -> Any:
+    """A transformers pipeline of the fp32 teacher, which reads as much of a text as the bundle does."""
+    from transformers import PreTrainedTokenizerFast, pipeline
+
+    from equipoise.bundle import open_bundle
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(Path(bundle) / "tokenizer.json"),
+        pad_token="[PAD]",  # noqa: S106
+        model_max_length=int(open_bundle(bundle).manifest.task["max_length"]),
+    )
+    return pipeline("text-classification", model=teacher, tokenizer=tokenizer, device="cpu")
+
+
 def serve_tutorial(port: int, replicas: int, bundle: str, teacher: str) -> None:
     """The usual tutorial: a transformers pipeline of the fp32 teacher, one request at a time."""
     from ray import serve
 
     class Classifier:
-        def __init__(self, model: str, tokenizer: str) -> None:
-            import torch
-            from transformers import PreTrainedTokenizerFast, pipeline
-
-            self._threads = torch.get_num_threads()
-            self._pipeline: Any = pipeline(
-                "text-classification",
-                model=model,
-                tokenizer=PreTrainedTokenizerFast(tokenizer_file=tokenizer, pad_token="[PAD]"),  # noqa: S106
-                device="cpu",
-            )
+        def __init__(self) -> None:
+            self._pipeline = open_pipeline(teacher, bundle)
 
         async def __call__(self, request: Any) -> dict[str, Any]:
-            text = (await request.json())["text"]
-            answer: dict[str, Any] = self._pipeline(text, truncation=True, max_length=MAX_LENGTH)[0]
-            return answer | {"threads": self._threads}
+            answer: dict[str, Any] = self._pipeline((await request.json())["text"], truncation=True)[0]
+            return answer
 
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    deployment = serve.deployment(num_replicas=replicas)(Classifier)
-    serve.run(deployment.bind(teacher, str(Path(bundle) / "tokenizer.json")))
+    serve.run(serve.deployment(num_replicas=replicas)(Classifier).bind())
+
+
+def serve_tuned(port: int, replicas: int, bundle: str, teacher: str) -> None:
+    """The same with what Serve's documentation advises: a replica a core, one thread each, batches."""
+    from ray import serve
+
+    class Classifier:
+        def __init__(self) -> None:
+            import torch
+
+            torch.set_num_threads(1)
+            self._pipeline = open_pipeline(teacher, bundle)
+
+        @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0.002)
+        async def predict(self, texts: list[str]) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = self._pipeline(texts, truncation=True, batch_size=len(texts))
+            return found
+
+        async def __call__(self, request: Any) -> dict[str, Any]:
+            answer: dict[str, Any] = await self.predict((await request.json())["text"])
+            return answer
+
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    serve.run(serve.deployment(num_replicas=replicas, max_ongoing_requests=100)(Classifier).bind())
 
 
 def serve_defaults(port: int, replicas: int, bundle: str, teacher: str) -> None:
@@ -72,7 +100,7 @@ def serve_defaults(port: int, replicas: int, bundle: str, teacher: str) -> None:
             engine = open_engine(held.manifest.engine, held.model_folder, held.manifest.precision, threads=1)
             self._predictor = Predictor(held.load_task(), engine)
 
-        @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.002)
+        @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0.002)
         async def predict(self, texts: list[str]) -> list[dict[str, Any]]:
             return self._predictor.predict(texts)
 
@@ -141,6 +169,7 @@ def serve_equipoise(port: int, replicas: int, bundle: str, teacher: str) -> None
 
 SERVE = {
     "tutorial": serve_tutorial,
+    "tuned": serve_tuned,
     "defaults": serve_defaults,
     "echo": serve_echo,
     "equipoise": serve_equipoise,

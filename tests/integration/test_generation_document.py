@@ -42,7 +42,11 @@ class Counted:
 
 @contextlib.contextmanager
 def serving(
-    bundle: Bundle, serve_app: Callable[[Any], Any], keys: ApiKeys | None, timeout_s: float = 20
+    bundle: Bundle,
+    serve_app: Callable[[Any], Any],
+    keys: ApiKeys | None,
+    timeout_s: float = 20,
+    max_waiting: int = 256,
 ) -> Iterator[tuple[str, Counted]]:
     """The bundle behind uvicorn; its address, and what it counts."""
     task = bundle.load_task()
@@ -58,6 +62,7 @@ def serving(
         stop_ids=engine.stop_ids(task.end_id),
         max_new_tokens=8,
         max_choices=8,
+        max_waiting=max_waiting,
         count_tokens=lambda prompt, answer: counted.tokens.append((prompt, answer)),
     )
     card = ModelCard(
@@ -197,6 +202,22 @@ def test_a_client_that_sends_slowly_is_not_waited_for(
             connection.sendall(head.encode() + b'content-length: 100\r\n\r\n{"model"')
         assert post(url + "/v1/completions", body_of("/v1/completions", max_tokens=1))[0] == 200
         assert counted.statuses == [408, 200]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_what_would_wait_too_long_is_told_when_to_come_again(
+    path: str, writers: dict[str, Bundle], serve_app: Callable[[Any], Any]
+) -> None:
+    with serving(writers["openvino"], serve_app, None, max_waiting=1) as (url, counted):
+        request = urllib.request.Request(url + path, body_of(path, n=2), {"content-type": "application/json"})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=20)
+        with refused.value as answer:
+            assert (answer.code, answer.headers["retry-after"]) == (429, "1")
+            error = json.load(answer)["error"]
+        assert (error["code"], error["type"]) == ("overloaded", "rate_limit_error")
+        assert post(url + path, body_of(path))[0] == 200
+        assert counted.statuses == [429, 200]
 
 
 def test_only_who_has_a_key_is_answered_and_every_token_is_counted(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import gzip
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,25 +38,28 @@ USD_PER_CORE_SECOND = 1e-5
 
 
 @pytest.fixture(scope="module")
-def url(bundles: dict[str, Bundle], serve_app: Callable[[Any], Any]) -> Iterator[str]:
+def urls(bundles: dict[str, Bundle], serve_app: Callable[[Any], Any]) -> Iterator[tuple[str, str]]:
     """The OpenVINO bundle behind uvicorn, as a replica runs it, without Ray."""
     bundle = bundles["openvino"]
     task = bundle.load_task()
-    predictor = Predictor(task, open_engine("openvino", bundle.model_folder, "fp32", threads=1))
 
-    def run(rows: list[Any]) -> tuple[list[Answer], float]:
-        start = time.perf_counter()
-        return predictor.predict(rows), time.perf_counter() - start
+    def batcher() -> Batcher:
+        predictor = Predictor(task, open_engine("openvino", bundle.model_folder, "fp32", threads=1))
 
-    batcher = Batcher(
-        run,
-        len,
-        max_rows=8,
-        max_tokens=512,
-        max_wait_s=10,
-        max_waiting_rows=10_000,
-        thread=ThreadPoolExecutor(1),
-    )
+        def run(rows: list[Any]) -> tuple[list[Answer], float]:
+            start = time.perf_counter()
+            return predictor.predict(rows), time.perf_counter() - start
+
+        return Batcher(
+            run,
+            len,
+            max_rows=8,
+            max_tokens=512,
+            max_wait_s=10,
+            max_waiting_rows=10_000,
+            thread=ThreadPoolExecutor(1),
+        )
+
     card = ModelCard(
         name="tiny",
         task="text_classification",
@@ -65,9 +71,20 @@ def url(bundles: dict[str, Bundle], serve_app: Callable[[Any], Any]) -> Iterator
         needs_key=False,
         usd_per_core_second=USD_PER_CORE_SECOND,
     )
-    gateway = Gateway(card, batcher.submit, lambda status: None, timeout_s=10)
-    with serve_app(gateway) as found:
-        yield found
+    gateways = [Gateway(card, batcher().submit, lambda status: None, timeout_s=each) for each in (10, 1)]
+    with serve_app(gateways[0]) as found, serve_app(gateways[1]) as impatient:
+        yield found, impatient
+
+
+@pytest.fixture(scope="module")
+def url(urls: tuple[str, str]) -> str:
+    return urls[0]
+
+
+@pytest.fixture(scope="module")
+def slow_url(urls: tuple[str, str]) -> str:
+    """The same model with a second for each request."""
+    return urls[1]
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +148,105 @@ def test_every_answer_is_one_that_the_document_allows(document: Any) -> None:
 @pytest.mark.slow
 def test_ten_thousand_requests_get_no_other_answer(document: Any) -> None:
     assert check_every_operation(document, examples=2600) >= 10_000
+
+
+TENSOR = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["where is my card"]}
+DEEP = b"[" * 20_000 + b"]" * 20_000
+BOMB = gzip.compress(b'{"text": "' + b"a" * 2**24 + b'"}')
+
+
+def infer_body(**change: Any) -> bytes:
+    return json.dumps({"inputs": [{**TENSOR, **change}]}).encode()
+
+
+def post(url: str, body: bytes, **headers: str) -> tuple[int, Any]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, body, {"content-type": "application/json", **named})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status"),
+    [
+        *(
+            ("/v2/models/tiny/infer", infer_body(shape=shape), {}, 400)
+            for shape in (
+                [],
+                [0],
+                [2],
+                [-1],
+                [1, 2],
+                [1, 1, 1],
+                [2**62, 4],
+                [1.0],
+                [True],
+                ["1"],
+                None,
+                1,
+                {},
+            )
+        ),
+        *(
+            ("/v2/models/tiny/infer", infer_body(data=data, shape=[len(data)]), {}, 400)
+            for data in ([], [None], [1], [True], [["a", "b"]], [[["a"]]], [{}], ["a", 2], ["\ud800"])
+        ),
+        ("/v2/models/tiny/infer", infer_body(data="where is my card"), {}, 400),
+        ("/v2/models/tiny/infer", infer_body(data=[f"{n}" for n in range(17)], shape=[17]), {}, 413),
+        ("/v2/models/tiny/infer", infer_body(datatype="FP32"), {}, 400),
+        ("/v2/models/tiny/infer", infer_body(datatype=["BYTES"]), {}, 400),
+        ("/v2/models/tiny/infer", infer_body(name="TEXT"), {}, 400),
+        ("/v2/models/tiny/infer", b'{"inputs": [{"name": "text", "data": [NaN]}]}', {}, 400),
+        ("/v2/models/tiny/infer", b'{"inputs": [], "id": -Infinity}', {}, 400),
+        *(
+            (path, body, headers, status)
+            for path in ("/v1/predict", "/v2/models/tiny/infer")
+            for body, headers, status in (
+                (b"", {}, 400),
+                (b"\xff\xfe{\x00}\x00", {}, 400),
+                (b'{"text": "\xc3\x28"}', {}, 400),
+                (b'{"text": "\xed\xa0\x80"}', {}, 400),
+                (DEEP, {}, 400),
+                (b'{"inputs": ' + DEEP + b"}", {}, 400),
+                (b'{"a":' * 10_000, {}, 400),
+                (b'{"text": 1' + b"0" * 20_000 + b"}", {}, 400),
+                (BOMB, {"content_encoding": "gzip"}, 415),
+                (BOMB, {"content_encoding": "identity"}, 400),
+                (b"a" * 70_000, {}, 413),
+                (b"{}", {"content_type": "text/plain"}, 415),
+                (b"{}", {"inference_header_content_length": "1"}, 415),
+            )
+        ),
+    ],
+)
+def test_what_is_meant_to_break_it_is_a_4xx_and_the_next_request_is_answered(
+    url: str, path: str, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    found, answer = post(url + path, body, **headers)
+    assert found == status, answer
+    assert answer["error"].keys() == {"code", "message"}
+    assert post(f"{url}/v1/predict", b'{"text": "still here"}')[0] == 200
+
+
+@pytest.mark.parametrize("end", [b"", b"x", b"\r\n\r\n", b"1\r\na\r\n"])
+def test_a_body_that_comes_too_slowly_or_never_ends_closes_its_connection(
+    url: str, slow_url: str, end: bytes
+) -> None:
+    host, port = slow_url.removeprefix("http://").split(":")
+    coding = "transfer-encoding: chunked" if end.startswith(b"1") else "content-length: 100"
+    head = f"POST /v1/predict HTTP/1.1\r\nhost: tiny\r\ncontent-type: application/json\r\n{coding}\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(head.encode() + end)
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"request_timeout" in answer
+    assert post(f"{slow_url}/v1/predict", b'{"text": "still here"}')[0] == 200
 
 
 class Browser:

@@ -86,15 +86,20 @@ def _state_shapes(model: Any, ids: Any) -> list[tuple[int, int]]:
 
     kept = _Collected()
     with torch.inference_mode():
-        model(input_ids=ids, attention_mask=_causal_mask(0, ids.shape[1]), cache=kept.cache, use_cache=True)
+        model(input_ids=ids, attention_mask=_causal_mask(ids, 0), cache=kept.cache, use_cache=True)
     return [(states.shape[1], states.shape[3]) for states in kept.states]
 
 
-def _causal_mask(past: Any, new: Any) -> Any:
-    """What each new token looks at, (1, 1, new, past and new); given one, transformers makes none itself."""
+def _causal_mask(ids: Any, past: Any) -> Any:
+    """What each new token looks at, (rows, 1, new, past and new); given one, transformers makes none itself.
+
+    Every row has its own: one for all of them is misread by OpenVINO 2026.4 where it computes in bf16.
+    """
     import torch
 
-    return (torch.arange(past + new) <= (past + torch.arange(new))[:, None])[None, None]
+    rows, new = ids.shape
+    mask = torch.arange(past + new) <= (past + torch.arange(new))[:, None]
+    return mask.expand(rows, 1, -1, -1)
 
 
 class _Collected:
@@ -132,7 +137,7 @@ def _with_states(model: Any) -> Any:
             kept = _Collected(past)
             outputs = self.model(
                 input_ids=input_ids,
-                attention_mask=_causal_mask(past[0].shape[2], input_ids.shape[1]),
+                attention_mask=_causal_mask(input_ids, past[0].shape[2]),
                 position_ids=position_ids,
                 cache=kept.cache,
                 use_cache=True,

@@ -41,7 +41,7 @@ class ServingConfig(Section):
     max_cached_tokens: int = Field(
         16_384,
         ge=64,
-        description="Tokens whose keys and values a generating replica keeps: texts times the longest.",
+        description="Tokens whose keys and values a generating replica keeps.",
     )
     max_new_tokens: int = Field(512, ge=1, description="Most tokens that one generated answer may have.")
     max_wait_ms: float = Field(2000.0, gt=0, description="Longer queues, by their expected wait, get 429.")
