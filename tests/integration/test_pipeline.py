@@ -253,6 +253,7 @@ def test_a_finished_run_does_nothing_again(finished: Finished) -> None:
     for grouping, grown in (
         ("ledger_usd_by_component", {"pipeline", "storage"}),
         ("ledger_usd_by_class", {"idle", "workload"}),
+        ("ledger_usd_by_term", {"compute", "storage"}),
     ):
         was, now = first.pop(grouping), again.pop(grouping)
         assert {key for key in now if now[key] != was[key]} <= grown
