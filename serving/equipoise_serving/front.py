@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -35,7 +36,9 @@ def start_front(serving: ServingConfig) -> str:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     where = f"{serving.host}:{serving.port}"
     address = (_ANY_ADDRESS.get(serving.host, serving.host), serving.port)
-    if serve.status().proxies:
+    faults = (RuntimeError, TimeoutError, ray.exceptions.RayError)
+    is_running = bool(serve.status().proxies)
+    if is_running:
         if not _listens(address):
             raise ServiceError("Serve already runs on another port", where=where, remedy="shut it down first")
     else:
@@ -46,7 +49,11 @@ def start_front(serving: ServingConfig) -> str:
             http_options={"host": serving.host, "port": serving.port},
             controller_options={"runtime_env": {"env_vars": front_environment(serving)}},
         )
-    except (RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
+    except faults as error:
+        if not is_running:
+            # On a cluster it would outlive this process, and hold the port against the next try.
+            with contextlib.suppress(*faults):
+                serve.shutdown()  # type: ignore[no-untyped-call]
         raise ServiceError(f"Serve does not start: {error}", where=where) from error
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     return f"http://{host}:{serving.port}"

@@ -79,8 +79,18 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A server that a test may stop, start and strip of its CRDs; never one that is named for tests."""
+    """A server that a test may stop, start and give other CRDs; never one that is named for tests."""
     server = own.OwnServer(_assets(), tmp_path_factory.mktemp("own"))
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server of our own that knows nothing of KubeRay."""
+    server = own.OwnServer(_assets(), tmp_path_factory.mktemp("bare"))
     try:
         yield server
     finally:

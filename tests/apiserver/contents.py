@@ -23,12 +23,19 @@ def client_of(kubeconfig: Path) -> Any:
 
 
 def install(server: Any, definitions: list[Manifest]) -> None:
-    """Make CRDs known to a server, and wait until they are."""
+    """Make CRDs known to a server, in place of others of their names, and wait until they are."""
     from kubernetes import client
 
     extensions = client.ApiextensionsV1Api(server)
+    held = {found.metadata.name: found for found in extensions.list_custom_resource_definition().items}
     for definition in definitions:
-        extensions.create_custom_resource_definition(definition)
+        name = definition["metadata"]["name"]
+        if name in held:
+            version = {"resourceVersion": held[name].metadata.resource_version}
+            changed = {**definition, "metadata": {**definition["metadata"], **version}}
+            extensions.replace_custom_resource_definition(name, changed)
+        else:
+            extensions.create_custom_resource_definition(definition)
     deadline = time.monotonic() + ESTABLISHED_S
     for definition in definitions:
         while True:
@@ -38,19 +45,6 @@ def install(server: Any, definitions: list[Manifest]) -> None:
                 break
             assert time.monotonic() < deadline, conditions
             time.sleep(0.2)
-
-
-def remove_crds(server: Any) -> None:
-    """Make a server of our own forget every CRD, and wait until it has."""
-    from kubernetes import client
-
-    extensions = client.ApiextensionsV1Api(server)
-    for found in extensions.list_custom_resource_definition().items:
-        extensions.delete_custom_resource_definition(found.metadata.name)
-    deadline = time.monotonic() + ESTABLISHED_S
-    while extensions.list_custom_resource_definition().items:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def add_node(server: Any) -> None:

@@ -22,7 +22,7 @@ from equipoise.cluster.names import submission_id
 from equipoise.cluster.services import Services, service_manifest
 from equipoise.config import load_config
 from equipoise.config.serving import ServingConfig
-from equipoise.errors import ConfigError
+from equipoise.errors import ConfigError, InputError
 
 Manifest = dict[str, Any]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -46,7 +46,6 @@ def there(own_server: Any, definitions: list[Manifest], contents: ModuleType) ->
     own_server.stop()
     own_server.start()
     found = contents.client_of(own_server.kubeconfig)
-    contents.remove_crds(found)
     contents.install(found, definitions)
     contents.add_node(found)
     return found
@@ -70,19 +69,18 @@ class Screen:
 
 
 def test_without_kuberay_nothing_is_created_and_its_installation_is_named(
-    equipoise: Command, own_server: Any, there: Any, contents: ModuleType, run_file: Path
+    equipoise: Command, bare_server: Any, contents: ModuleType, run_file: Path
 ) -> None:
     from kubernetes import client
 
-    namespace = contents.make_namespace(there)
-    contents.remove_crds(there)
+    admin = contents.client_of(bare_server.kubeconfig)
+    namespace = contents.make_namespace(admin)
     for arguments in (("submit", "--detach"), ("deploy", BUNDLE)):
         command = (*arguments, "-f", str(run_file), "--namespace", namespace)
-        line = refused(equipoise(own_server.kubeconfig, *command), 2)
+        line = refused(equipoise(bare_server.kubeconfig, *command), 2)
         assert "KubeRay is missing" in line
         assert "helm install kuberay-operator" in line
-    held = client.CoreV1Api(there).list_namespaced_config_map(namespace).items
-    assert [entry.metadata.name for entry in held] == []
+    assert client.CoreV1Api(admin).list_namespaced_config_map(namespace).items == []
 
 
 def test_crds_without_a_field_of_ours_ask_for_an_upgrade_and_leave_nothing(
@@ -101,9 +99,20 @@ def test_crds_without_a_field_of_ours_ask_for_an_upgrade_and_leave_nothing(
             spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
             for key in ("rayClusterSpec", "rayClusterConfig"):
                 spec.get(key, {}).get("properties", {}).pop("authOptions", None)
-    contents.remove_crds(there)
     contents.install(there, older)
     namespace = contents.make_namespace(there)
+    api, config = connect(namespace=namespace, kubeconfig=str(own_server.kubeconfig)), load_config(run_file)
+    job = job_manifests(config, "topics")[-1]
+
+    def is_refused() -> bool:
+        try:
+            api.apply(job, dry_run=True)
+        except InputError:
+            return True
+        return False
+
+    # A server serves a changed definition a moment after it has taken it.
+    _until(is_refused)
     for arguments in (("submit", "--detach"), ("deploy", BUNDLE)):
         command = (*arguments, "-f", str(run_file), "--namespace", namespace)
         line = refused(equipoise(own_server.kubeconfig, *command), 2)

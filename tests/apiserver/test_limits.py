@@ -41,9 +41,8 @@ def limit(server: Any, namespace: str) -> Callable[..., None]:
     def create(hard: dict[str, str], *, counted: bool = True) -> None:
         quota = {"metadata": {"name": "team"}, "spec": {"hard": hard}}
         core.create_namespaced_resource_quota(namespace, quota)
-        if counted:
-            status = {"status": {"hard": hard, "used": dict.fromkeys(hard, "0")}}
-            core.patch_namespaced_resource_quota_status("team", namespace, status)
+        used = {"used": dict.fromkeys(hard, "0")} if counted else {}
+        core.patch_namespaced_resource_quota_status("team", namespace, {"status": {"hard": hard, **used}})
 
     return create
 

@@ -36,7 +36,14 @@ def submitter(
     rendered = subprocess.run(
         [
             *(kubernetes_tools["helm"], "template", "eq", str(CHART), "-n", namespace),
-            *("--set-json", f"submitters={subject}", "--show-only", "templates/rbac.yaml"),
+            *(
+                "--api-versions",
+                "ray.io/v1/RayService",
+                "--set-json",
+                f"submitters={subject}",
+                "--show-only",
+                "templates/rbac.yaml",
+            ),
         ],
         capture_output=True,
         text=True,

@@ -35,8 +35,7 @@ class Cluster:
         self.token = uuid.uuid4().hex + uuid.uuid4().hex
         self.port, self.dashboard_port = free_port(), free_port()
         self.address = f"http://127.0.0.1:{self.dashboard_port}"
-        # Ray's sockets lie below it, whose paths may have no more than 107 bytes.
-        self.sockets = tempfile.mkdtemp(prefix="eq-")
+        self.temporary: list[str] = []
         self.raylets: list[subprocess.Popen[bytes]] = []
         self._start(
             "--head",
@@ -44,7 +43,6 @@ class Cluster:
             f"--dashboard-port={self.dashboard_port}",
             "--dashboard-host=127.0.0.1",
             f"--ray-client-server-port={free_port()}",
-            f"--temp-dir={self.sockets}",
             "--num-cpus=0",
         )
 
@@ -59,9 +57,11 @@ class Cluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_TRAIN_V2_ENABLED": "1",
             "RAY_worker_niceness": "0",
-            # So that a lost raylet is noticed in seconds.
+            # A lost raylet is noticed in ten seconds; in two, a busy machine's live ones are lost too.
             "RAY_health_check_period_ms": "500",
-            "RAY_health_check_failure_threshold": "4",
+            "RAY_health_check_failure_threshold": "20",
+            # A busy machine takes longer than Serve's 5 s to start a proxy.
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
             "EQUIPOISE_RUNS": str(self.folder / "on-head"),
             "OMP_NUM_THREADS": "1",
             "DS_ACCELERATOR": "cpu",
@@ -102,11 +102,17 @@ class Cluster:
     def stop(self) -> None:
         while self.raylets:
             self.kill_raylet()
-        shutil.rmtree(self.sockets, ignore_errors=True)
+        while self.temporary:
+            shutil.rmtree(self.temporary.pop(), ignore_errors=True)
 
     def _start(self, *arguments: str) -> None:
         ports = [f"--{name}={free_port()}" for name in ("metrics-export-port", "dashboard-agent-listen-port")]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *ports, *arguments]
+        # A folder of its own, as each machine has: of raylets that share one, each that gets a job's
+        # working directory lays it anew under the processes of the others. Sockets lie below it, whose
+        # paths may have no more than 107 bytes.
+        self.temporary.append(tempfile.mkdtemp(prefix="eq-"))
+        command.append(f"--temp-dir={self.temporary[-1]}")
         # The range that Ray takes by default may hold one of the ports above.
         command += ["--min-worker-port=0", "--max-worker-port=0"]
         with (self.folder / f"raylet-{len(self.raylets)}.log").open("ab") as log:
