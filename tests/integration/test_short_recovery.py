@@ -39,7 +39,7 @@ def start(config: Path, folder: Path) -> subprocess.Popen[str]:
 
 def records(folder: Path) -> dict[str, tuple[int, bytes]]:
     found = [*folder.glob("candidates/*.json"), *folder.glob("students/*/trained.json")]
-    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from equipoise.search.turns import ALONE, MEASURING, TRAINING, Turns
 from equipoise.training.deepspeed_config import resolve_workers
 from equipoise.training.encoding import encode_examples
 from equipoise.training.finetune import distill_student
+from equipoise.training.workers import trains_on_gpus
 
 
 def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe, turns: Turns = ALONE) -> Candidate:
@@ -172,7 +173,7 @@ def _distil(context: TrialContext, recipe: Recipe, ledger: LedgerWriter, folder:
     with ledger.meter(
         "search",
         cores=workers,
-        gpus=workers if hardware.describe_hardware()["gpus"] else 0,
+        gpus=workers if trains_on_gpus(context.config.training) else 0,
         detail=f"distill {recipe.structure}",
         resource_type="worker",
         resource_id=f"{key}/",

@@ -87,6 +87,7 @@ def test_every_part_of_a_recipe_is_in_its_name() -> None:
         {"vocabulary": "task"},
         {"target": "speedup 3"},
         {"channels": (8, 16)},
+        {"recovery": 0.25},
     ]
     names = {recipe_hash(RECIPE), *(recipe_hash(RECIPE.model_copy(update=other)) for other in others)}
     assert len(names) == len(others) + 1
@@ -98,3 +99,5 @@ def test_a_structure_is_a_folder_name() -> None:
     assert structure_key(narrow) == "layers-0-5-heads-6-ffn-768-512-magnitude"
     small = RECIPE.model_copy(update={"vocabulary": "task"})
     assert structure_key(small) == "layers-0-5-vocabulary"
+    short = RECIPE.model_copy(update={"recovery": 0.25})
+    assert structure_key(short) == "layers-0-5-recovery-0.25"
