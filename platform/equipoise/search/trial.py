@@ -23,6 +23,7 @@ from equipoise.runs import Candidate, Recipe, RunFolder
 from equipoise.runs.predictions import Predictions, put_predictions
 from equipoise.search.context import TrialContext, encoded_folder
 from equipoise.search.measured import build_and_judge, rejection, time_candidate
+from equipoise.search.quantized_training import PRECISION, train_for_int8
 from equipoise.search.starts import read_kept, starting_folder
 from equipoise.training.deepspeed_config import resolve_workers
 from equipoise.training.encoding import encode_examples
@@ -44,6 +45,9 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe) -> Can
     cores = whole_node_cores()
     with LedgerWriter(run, context.config, writer=f"trial-{name}") as ledger:
         source, trained_s = train_structure(context, recipe, ledger)
+        if recipe.precision == PRECISION:
+            source, more_s = train_for_int8(context, recipe, source, ledger)
+            trained_s += more_s
         target = context.root / "models" / name
         with ledger.meter(
             "search", cores=cores, detail=f"export and judge {recipe.label}", resource_id=f"{name}/judge"
