@@ -45,6 +45,11 @@ def add_quantizers(model: Any, examples: Examples, seed: int) -> Any:
             model_type=nncf.ModelType.TRANSFORMER if _is_transformer(model) else None,
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(batches),
+            # Both would move the weights to suit the quantizers: without these they were no model any more.
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                disable_bias_correction=True,
+                smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(convolution=-1, matmul=-1),
+            ),
         )
     for module in quantized.modules():
         if isinstance(module, torch.nn.Dropout):

@@ -90,6 +90,7 @@ def test_quantizers_train_are_written_beside_plain_weights_and_become_int8(
     own, levels = split_quantizers(model.state_dict())
     assert set(own) == names
     assert levels
+    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in own.items())
     rounded = logits(model, student.examples)
     assert 1e-4 < np.abs(rounded - before).max() < 0.5
     batch = take_batch(student.examples, np.arange(16), "cpu", torch.float32)
@@ -100,7 +101,9 @@ def test_quantizers_train_are_written_beside_plain_weights_and_become_int8(
         loss = functional.cross_entropy(model(**batch.inputs).logits, batch.targets)
         optimizer.zero_grad()
         loss.backward()
-        assert all(value.grad is not None for name, value in model.named_parameters() if name in levels)
+        trainable = [value for value in model.parameters() if value.requires_grad]
+        assert len(trainable) > len(names & dict(model.named_parameters()).keys())
+        assert all(value.grad is not None for value in trainable)
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
@@ -123,23 +126,14 @@ def test_quantizers_train_are_written_beside_plain_weights_and_become_int8(
         calibration=[],
         onnx_cache=tmp_path / "onnx",
     )
-    inputs = {name: np.asarray(student.examples.arrays[name]) for name in student.task.inputs}
-    answers = open_engine("openvino", target, "int8_qat").run(
-        {
-            name: value[:16].astype(np.int64 if value.dtype.kind == "i" else value.dtype)
-            for name, value in inputs.items()
-        }
-    )["logits"]
+    engine = open_engine("openvino", target, "int8_qat")
+    inputs = {name: value.numpy() for name, value in batch.inputs.items()}
+    answers = engine.run(inputs)["logits"]
     assert (answers.argmax(1) == trained[:16].argmax(1)).mean() > 0.9
-    assert np.abs(answers - trained[:16]).max() < 0.2
-    # A row alone: batch and length are open.
-    one = open_engine("openvino", target, "int8_qat").run(
-        {
-            name: value[:1].astype(np.int64 if value.dtype.kind == "i" else value.dtype)
-            for name, value in inputs.items()
-        }
-    )["logits"]
-    np.testing.assert_allclose(one, answers[:1], atol=1e-3)
+    assert np.abs(answers - trained[:16]).max() < 0.1 * np.ptp(trained)
+    # A row alone: the batch is open.
+    one = engine.run({name: value[:1] for name, value in inputs.items()})["logits"]
+    np.testing.assert_allclose(one, answers[:1], atol=0.02 * np.ptp(trained))
     assert (target / "model.bin").stat().st_size < 0.6 * (tmp_path / "model.safetensors").stat().st_size
 
 
