@@ -22,7 +22,12 @@ from equipoise.training.initialization import load_initial_model
 from equipoise.training.weights import MODEL_FILES, write_model
 
 # The first of them builds nncf's rounding where it was not built yet.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    # nncf loads it in a pool that it leaves to be collected.
+    pytest.mark.filterwarnings("ignore:.*Pool.__del__:pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @dataclass(frozen=True)
