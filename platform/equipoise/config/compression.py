@@ -133,6 +133,13 @@ class CompressionConfig(Section):
         120, gt=0, description="Of int8_guarded: seconds that finding the layers to spare may take."
     )
 
+    qat_epochs: float = Field(
+        1, gt=0, description="Of int8_qat: passes over the training rows with fake quantizers."
+    )
+    qat_learning_rate: float = Field(
+        3e-5, gt=0, le=1, description="Of int8_qat: peak learning rate, well below that of distillation."
+    )
+
     @model_validator(mode="after")
     def _orders(self) -> Self:
         for steps in self.recipes:

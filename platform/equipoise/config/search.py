@@ -10,7 +10,15 @@ from equipoise.config.section import NodeLabel, Section
 
 LayerChoice = Literal["first", "spread", "last"]
 Precision = Literal[
-    "fp32", "bf16", "fp16", "int8", "int8_guarded", "int8_dynamic", "int8_weights", "int4_weights"
+    "fp32",
+    "bf16",
+    "fp16",
+    "int8",
+    "int8_guarded",
+    "int8_qat",
+    "int8_dynamic",
+    "int8_weights",
+    "int4_weights",
 ]
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 Objective = Literal["metric", "robustness", "calibration", "latency_p99_ms", "serving_usd_per_1k", "bytes"]
@@ -91,7 +99,7 @@ class SearchConfig(Section):
         None,
         min_length=1,
         description="Precisions to try; null is every one that the engines have for the family on this CPU, "
-        "without int8_guarded.",
+        "without int8_guarded and int8_qat.",
     )
 
     @property

@@ -18,6 +18,7 @@ from equipoise.data import Layout
 from equipoise.engines import is_installed
 from equipoise.errors import ConfigError
 from equipoise.runs import Recipe
+from equipoise.search.quantized_training import PRECISION, check_trainable
 from equipoise.search.shape import Shape, read_shape, resolve_channels, resolve_ffn, resolve_heads
 from equipoise.search.written import written_recipe
 
@@ -194,6 +195,9 @@ def open_space(
         for place, steps in enumerate(config.compression.recipes)
     ]
     space = Space(search, shape.depth, shape.required, layout=layout, shape=shape, written=written)
+    if any(precision == PRECISION for _, precision in space.runtimes.values()):
+        named = PRECISION in (search.precisions or ())
+        check_trainable(config, "search.precisions" if named else "compression.recipes")
     if config.distillation.hidden_weight and any(s.channels for s in space.structures.values()):
         raise ConfigError(
             "hidden states of fewer channels cannot be compared with the teacher's",
@@ -258,8 +262,10 @@ def _runtimes(search: SearchConfig, layout: Layout) -> dict[str, tuple[str, str]
     found = {"torch-fp32": ("torch", "fp32")}
     for engine, precisions in able.items():
         for precision in precisions:
-            # What is guarded costs minutes to find, and is int8 itself wherever that is good enough.
-            usual = precision != "int8_guarded" and (precision != "fp16" or hardware.has_fp16())
+            # They cost minutes, or a training more, and are for where int8 itself is not good enough.
+            usual = precision not in ("int8_guarded", PRECISION) and (
+                precision != "fp16" or hardware.has_fp16()
+            )
             if usual if search.precisions is None else precision in search.precisions:
                 found[_runtime_name(engine, precision)] = (engine, precision)
     return found

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from equipoise import hardware
 from equipoise.compression.structure import recipe_hash, structure_key
 from equipoise.costs.capacity import plan_capacity
 from equipoise.costs.ledger_writer import LedgerWriter
@@ -23,6 +22,7 @@ from equipoise.runs import Candidate, Recipe, RunFolder
 from equipoise.runs.predictions import Predictions, put_predictions
 from equipoise.search.context import TrialContext, encoded_folder
 from equipoise.search.measured import build_and_judge, rejection, time_candidate
+from equipoise.search.quantized_training import PRECISION, train_for_int8
 from equipoise.search.starts import read_kept, starting_folder
 from equipoise.search.turns import ALONE, MEASURING, TRAINING, Turns
 from equipoise.training.deepspeed_config import resolve_workers
@@ -48,6 +48,9 @@ def measure_recipe(context: TrialContext, reference: Any, recipe: Recipe, turns:
     cores = place.measuring_cores
     with LedgerWriter(run, context.config, writer=f"trial-{name}") as ledger:
         source, trained_s = train_structure(context, recipe, ledger, turns)
+        if recipe.precision == PRECISION:
+            source, more_s = train_for_int8(context, recipe, source, ledger, turns)
+            trained_s += more_s
         target = context.root / "models" / name
         # Judged where it is timed: what int8 answers depends on a CPU's instructions too.
         with (

@@ -90,6 +90,35 @@ def distill_student(
     return fit(job, examples, target, training=config.training, scratch=scratch, nodes=nodes)
 
 
+def train_quantized(
+    config: RunConfig,
+    start: Path,
+    title: str,
+    examples: Examples,
+    target: Path,
+    scratch: Path,
+    *,
+    sparse: bool = False,
+    nodes: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Train a student on with fake quantizers; writes its weights and the quantizers beside them.
+
+    In fp32, whatever `training.precision` says: bf16 itself has no more than 256 levels between two powers
+    of two.
+
+    Args:
+        start: the trained student's folder, or the teacher's.
+        sparse: weights of the start that are zero stay so.
+        nodes: Ray labels of the nodes to train on.
+    """
+    settings = config.compression
+    training = config.training.model_copy(update={"precision": "fp32"})
+    config = config.model_copy(update={"training": training})
+    job = _job(config, title, start, examples, settings.qat_epochs, settings.qat_learning_rate, None, None)
+    job = replace(job, quantizers=True, sparse=sparse)
+    return fit(job, examples, target, training=training, scratch=scratch, nodes=nodes)
+
+
 def _guided_layers(teacher: Path, layers: Sequence[int]) -> tuple[int, Sequence[int]]:
     """Layers of the teacher, and those of the student; of a ResNet its stages, which every student keeps."""
     config = storage.read_json(str(teacher / "config.json"))

@@ -36,6 +36,7 @@ class TrainingJob:
     lora: dict[str, Any] | None = None
     gradient_checkpointing: bool = False
     sparse: bool = False
+    quantizers: bool = False
     on_gpus: bool = False
     checkpoint_every_steps: int | None = None
     checkpoint_every_s: float | None = None

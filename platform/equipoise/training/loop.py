@@ -101,6 +101,7 @@ class Loop:
         os.environ["DS_ACCELERATOR"] = "cuda" if job.on_gpus and torch.cuda.is_available() else "cpu"
         import deepspeed
 
+        from equipoise.training.fake_quantizers import add_quantizers
         from equipoise.training.held_zeros import hold_zeros
         from equipoise.training.initialization import freeze_embeddings, load_initial_model
         from equipoise.training.lora import add_adapters
@@ -119,6 +120,8 @@ class Loop:
         self.original = {
             name: value.detach().clone() for name, value in model.named_parameters() if name in frozen
         }
+        if job.quantizers:
+            model = add_quantizers(model, examples, job.seed)
         if job.sparse:
             hold_zeros(model)
         if job.gradient_checkpointing:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.engines.widths import STRUCTURE_FILE
+from equipoise.training.fake_quantizers import LEVELS_FILE, PLACES_FILE, split_quantizers, write_quantizers
 
-MODEL_FILES = ("config.json", "model.safetensors", STRUCTURE_FILE)
+MODEL_FILES = ("config.json", "model.safetensors", STRUCTURE_FILE, LEVELS_FILE, PLACES_FILE)
 
 
 def full_weights(engine: Any, original: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -46,7 +47,10 @@ def fp32_copies(engine: Any) -> dict[int, Any]:
 
 
 def write_model(engine: Any, original: dict[str, Any], folder: Path | None) -> None:
-    """Write config.json and model.safetensors; collective, `folder` is None on all ranks but one."""
+    """Write config.json and model.safetensors, and the quantizers where the model has some.
+
+    Collective; `folder` is None on all ranks but one.
+    """
     from safetensors.torch import save_file
 
     from equipoise.engines.narrowing import put_widths
@@ -57,6 +61,9 @@ def write_model(engine: Any, original: dict[str, Any], folder: Path | None) -> N
             state[name] = value.clone()
     if folder is None:
         return
+    state, levels = split_quantizers(state)
+    if levels:
+        write_quantizers(engine.module, levels, folder)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     put_widths(engine.module, folder)
     engine.module.config.architectures = [type(engine.module).__name__]

@@ -69,7 +69,9 @@ def test_the_default_space_of_a_six_layer_teacher() -> None:
         (0,),
     }
     every = {(e, p) for e, found in SUPPORTED.items() for p in found}
-    left = {("openvino", "int8_guarded")} | (set() if hardware.has_fp16() else {("openvino", "fp16")})
+    left = {("openvino", "int8_guarded"), ("openvino", "int8_qat")} | (
+        set() if hardware.has_fp16() else {("openvino", "fp16")}
+    )
     assert every - set(space.runtimes.values()) == left
     assert not space.teacher.distilled
     assert (space.teacher.engine, space.teacher.precision) == ("torch", "fp32")
@@ -139,6 +141,22 @@ def test_what_is_guarded_is_tried_where_it_is_named_and_is_no_anchor() -> None:
     space = Space(SearchConfig(precisions=("int8", "int8_guarded")), 6)
     assert ("openvino", "int8_guarded") in space.runtimes.values()
     assert {recipe.precision for recipe in space.anchors()} == {"fp32", "int8"}
+
+
+def test_what_trains_for_int8_is_tried_where_it_is_named_and_refused_where_it_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, space_of: Callable[..., Space]
+) -> None:
+    steps = written({"quantize": {"engine": "openvino", "precision": "int8_qat"}})
+    recipe = space_of(steps).anchors()[1]
+    assert (recipe.precision, recipe.distilled) == ("int8_qat", False)
+    with pytest.raises(ConfigError, match="sharded") as caught:
+        space_of(steps, training={"zero_stage": 3})
+    assert caught.value.where == "compression.recipes"
+    assert "zero_stage 2" in (caught.value.remedy or "")
+    monkeypatch.setattr(hardware, "has_compiler", lambda: False)
+    with pytest.raises(ConfigError, match="C\\+\\+ compiler") as caught:
+        space_of(steps)
+    assert "int8_guarded" in (caught.value.remedy or "")
 
 
 @pytest.mark.parametrize(("flags", "native"), [(["avx512_bf16"], False), (["avx512_fp16"], True)])

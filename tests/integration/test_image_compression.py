@@ -1,4 +1,4 @@
-"""A run on images whose students lose channels, from the config to the record and the bundle."""
+"""A run on images whose students lose channels and are trained for int8, from the config to the bundle."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ def finished(runs: Any, tiny_run: Callable[..., dict[str, Any]]) -> RunFolder:
             "test": write_images(runs.folder / "test", 24, 2),
         },
         training={"workers": 1},
-        search={"trials": 4, "depths": [4], "channel_shares": [0.5], "engines": ["torch", "openvino"]},
+        search={"trials": 5, "depths": [4], "channel_shares": [0.5], "engines": ["torch", "openvino"]},
         compression={
             "recipes": [
-                [{"prune": {"channels": [8, 8, 16], "layers": [0, 2], "importance": "magnitude"}}, "distil"]
+                [{"prune": {"channels": [8, 8, 16], "layers": [0, 2], "importance": "magnitude"}}, "distil"],
+                [{"quantize": {"engine": "openvino", "precision": "int8_qat"}}],
             ]
         },
     )
@@ -87,6 +88,16 @@ def test_a_student_of_fewer_channels_is_a_plain_model_that_learned(
     assert student.config.hidden_sizes == [8, 16]
     found = {candidate.recipe.label: candidate for candidate in finished.candidates()}
     assert found["4 layers (0-3), channels 8/8/16 int8 openvino"].quality.metric.value > 0.6
+
+
+def test_the_teacher_is_trained_on_for_int8(finished: RunFolder) -> None:
+    found = {candidate.recipe.label: candidate for candidate in finished.candidates()}
+    trained = found["4 layers (0-3) int8_qat openvino"]
+    assert trained.quality.metric.value > 0.6
+    assert trained.seconds["train"] > 0
+    folder = Path(finished.location) / "students" / "layers-0-1-2-3-int8_qat"
+    assert {path.name for path in folder.iterdir()} >= {"quantizers.json", "quantizers.safetensors"}
+    assert AutoModelForImageClassification.from_pretrained(folder).config.depths == [2, 2]
 
 
 def test_its_bundle_answers(finished: RunFolder) -> None:
