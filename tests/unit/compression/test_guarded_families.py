@@ -1,4 +1,4 @@
-"""int8_guarded of what is no text classifier: a convolutional network and a tagger."""
+"""int8_guarded of what is no text classifier: a convolutional network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer
 from torch import nn
 
 from equipoise.compression.accuracy_guard import Guard
@@ -18,7 +17,6 @@ from equipoise.compression.export import export_model
 from equipoise.engines import Predictor, open_engine
 from equipoise.tasks import IGNORED, Task
 from equipoise.tasks.image_classification import ImageClassification
-from equipoise.tasks.token_classification import TokenClassification
 
 # nncf's accuracy control compiles the model once for each operation that it ranks.
 pytestmark = pytest.mark.slow
@@ -66,28 +64,7 @@ def convolutional(folder: Path, _draw: Any, _minilm: Path) -> Rows:
     return Rows(folder, task, images, [task.labels[place] for place in said])
 
 
-def tagger(folder: Path, draw: Callable[[int, int], list[tuple[str, str]]], minilm: Path) -> Rows:
-    """A BERT of random weights that tags words."""
-    from transformers import BertConfig, BertForTokenClassification
-
-    tags = ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
-    config = BertConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        num_labels=len(tags),
-        initializer_range=0.3,
-    )
-    BertForTokenClassification(config).save_pretrained(folder)
-    task = TokenClassification(Tokenizer.from_file(str(minilm / "tokenizer.json")), tags, max_length=32)
-    sentences = [text.split() for text, _ in draw(120, 5)]
-    answers = Predictor(task, open_engine("torch", folder, "fp32")).answers(sentences)
-    said = [[tags[tag] for tag in answers.predicted[answers.row_of == row]] for row in range(len(sentences))]
-    return Rows(folder, task, sentences, said)
-
-
-@pytest.fixture(scope="module", params=[convolutional, tagger], ids=["convolutional", "tagger"])
+@pytest.fixture(scope="module", params=[convolutional])
 def rows(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -128,18 +105,6 @@ def export(
         return spared, 1 - float(task.metric(counts.sum(axis=0)))
 
     return build
-
-
-def test_where_int8_loses_too_much_layers_are_spared(
-    rows: Rows, export: Callable[..., tuple[tuple[str, ...], float]]
-) -> None:
-    assert export("fp32")[1] < 0.005
-    spared, plain = export("int8")
-    assert spared == ()
-    assert plain > 0.01
-    spared, drop = export("int8_guarded", max_drop=plain / 2, time_limit_s=120)
-    assert spared
-    assert drop < plain
 
 
 def test_where_int8_loses_no_more_than_allowed_it_is_plain_int8(
