@@ -193,14 +193,17 @@ def optimize_with_olive(python: str, teacher: Path, target: Path) -> None:
     Raises:
         InputError: Olive is not there, or does not write one ONNX file.
     """
-    output = target.with_name("olive-output")
+    output = target.resolve().with_name("olive-output")
     command = (
-        *(python, "-m", "olive", "auto-opt", "-m", str(teacher), "--task", "text-classification"),
+        *(python, "-m", "olive", "auto-opt", "-m", str(teacher.resolve()), "--task", "text-classification"),
         *("--precision", "int8", "--device", "cpu", "--provider", "CPUExecutionProvider"),
         *("--disable_telemetry", "-o", str(output)),
     )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=OLIVE_S, check=False)
+        # It leaves a cache of what it tried in the folder that it runs in.
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=OLIVE_S, check=False, cwd=output.parent
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InputError(f"Olive does not run: {error}", where="--olive", value=python) from error
     files = sorted(output.rglob("*.onnx"))

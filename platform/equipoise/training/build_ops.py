@@ -1,7 +1,7 @@
-"""Builds DeepSpeed's shared-memory all-reduce for CPUs at install time.
+"""Builds at install time what training would otherwise compile, and seem to hang over for up to two minutes.
 
-DeepSpeed would otherwise compile it inside the first training, which then seems to hang for up to two
-minutes. Where there is no compiler, training goes without it.
+DeepSpeed's shared-memory all-reduce for CPUs, and nncf's rounding for quantization-aware training. Where
+there is no compiler, training goes without the first, and `int8_qat` is refused.
 """
 
 from __future__ import annotations
@@ -9,28 +9,44 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from collections.abc import Callable
 
 from equipoise import hardware
 from equipoise.ray_runtime import prepare_environment
 
 
-def build_ops() -> str:
-    """Build the op unless it stands; returns one line about what was done."""
-    if hardware.describe_hardware()["gpus"]:
-        return "training runs on the GPUs: no CPU ops are needed"
+def build_ops() -> list[str]:
+    """Build the ops unless they stand; returns a line about each."""
     if not hardware.has_compiler():
-        return "no C++ compiler: training goes without DeepSpeed's shared-memory op"
+        return ["no C++ compiler: no ops for CPUs are built"]
     prepare_environment()
+    ops = {"nncf's rounding": _build_rounding}
+    if not hardware.describe_hardware()["gpus"]:  # there training's workers exchange over GPUs
+        ops["DeepSpeed's shared-memory op"] = _build_exchange
+    return [_built(name, build) for name, build in ops.items()]
+
+
+def _built(name: str, build: Callable[[], None]) -> str:
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
-
-            ShareMemCommBuilder().load(verbose=False)
+            build()
     except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"DeepSpeed's shared-memory op was not built ({line}); training goes without it"
-    return "DeepSpeed's shared-memory op is built"
+        return f"{name} was not built ({line}): training compiles it, or goes without"
+    return f"{name} is built"
+
+
+def _build_exchange() -> None:
+    from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
+
+    ShareMemCommBuilder().load(verbose=False)
+
+
+def _build_rounding() -> None:
+    import nncf.torch
+
+    nncf.torch.force_build_cpu_extensions()
 
 
 if __name__ == "__main__":
-    print(build_ops())  # noqa: T201
+    print("\n".join(build_ops()))  # noqa: T201
