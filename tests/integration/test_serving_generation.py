@@ -26,6 +26,7 @@ from equipoise_serving.api_keys import create_key
 
 # Warnings of other packages about each other, at their own import.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:Using extra keyword arguments on:DeprecationWarning"),
 ]
 

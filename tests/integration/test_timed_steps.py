@@ -10,7 +10,7 @@ import pytest
 
 from equipoise.runs import RunFolder
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
