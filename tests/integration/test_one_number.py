@@ -21,7 +21,7 @@ from equipoise.report.markup import dollars
 from equipoise.runs import RunFolder
 
 # The run itself takes about a minute, in the setup of the first test.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 HOURS_A_MONTH = 730
 Told = dict[str, dict[str, float]]
