@@ -53,9 +53,9 @@ class Placement:
         """Options of a Ray task that has a measuring node for itself.
 
         Args:
-            timed: it holds the node's measured slot too, in a process of its own whose memory tells.
+            timed: it holds the node's measured slot too.
         """
-        slot = {"resources": {MEASURED_SLOT: 1}, "max_calls": 1} if timed else {}
+        slot = {"resources": {MEASURED_SLOT: 1}} if timed else {}
         return _options(self.measuring, self.measuring_cores) | slot
 
     def training_task(self) -> dict[str, Any]:

@@ -15,22 +15,8 @@ _WIDE = 124
 _HASH_DIGITS = 6
 _PLACES_OF_LIKELIHOODS = 6
 """A language model's are often below a hundredth."""
-_COLUMNS = (
-    "",
-    "hash",
-    "recipe",
-    "metric",
-    "±",
-    "robust",
-    "ECE",
-    "p50 ms",
-    "p99 ms",
-    "req/s",
-    "MB",
-    "memory MB",
-    "$/1k",
-)
-_WIDE_ONLY = frozenset({"hash", "±", "robust", "ECE", "p50 ms", "MB", "memory MB"})
+_COLUMNS = ("", "hash", "recipe", "metric", "±", "robust", "ECE", "p50 ms", "p99 ms", "req/s", "MB", "$/1k")
+_WIDE_ONLY = frozenset({"hash", "±", "robust", "ECE", "p50 ms", "MB"})
 
 
 def add_to(app: typer.Typer) -> None:
@@ -108,9 +94,6 @@ def _cells(candidate: Candidate, chosen: bool, frontier: bool) -> dict[str, str]
         "p99 ms": f"{speed.latency_p99_ms.value:.2f}",
         "req/s": f"{speed.throughput_rps.value:.0f}",
         "MB": f"{candidate.bytes / 1e6:.1f}",
-        "memory MB": ""
-        if candidate.speed.peak_memory_bytes is None
-        else f"{candidate.speed.peak_memory_bytes / 1e6:.0f}",
         "$/1k": f"{candidate.cost.serving_usd_per_1k:.6f}",
     }
 

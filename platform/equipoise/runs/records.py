@@ -112,8 +112,6 @@ class Speed(Record):
     """How much slower than calm the machine was meanwhile (median over requests), at least 1."""
     waited_share: float = 0.0
     """Share of the wall time of single requests spent waiting for a core that another process held."""
-    peak_memory_bytes: int | None = None
-    """Resident memory that opening and running the model added to a new process, at its peak."""
 
 
 class Agreement(Record):

@@ -15,7 +15,6 @@ from equipoise.compression.export import export_model
 from equipoise.engines import Predictor, open_engine
 from equipoise.measurement.agreement import measure_agreement
 from equipoise.measurement.calibration import fit_temperature
-from equipoise.measurement.footprint import measured_footprint
 from equipoise.measurement.quality import find_truth, measure_quality
 from equipoise.measurement.robustness import corrupt, measure_robustness
 from equipoise.measurement.speed import measure_speed, pinned_to_one_core
@@ -110,7 +109,7 @@ def _guard(context: TrialContext, task: Task) -> Guard:
 
 
 def time_candidate(context: TrialContext, recipe: Recipe, model: str) -> tuple[Speed, dict[str, Any]]:
-    """Measure speed and memory in this process, which is new and holds the measured slot.
+    """Measure speed in this process, which holds the measured slot.
 
     Returns:
         The figures, and this machine's description with its `fingerprint`.
@@ -119,7 +118,7 @@ def time_candidate(context: TrialContext, recipe: Recipe, model: str) -> tuple[S
     config = context.config
     machine = hardware.describe_hardware()
     inputs = context.data.validation.inputs
-    with pinned_to_one_core(), measured_footprint() as footprint:
+    with pinned_to_one_core():
         engine = open_engine(recipe.engine, Path(model), recipe.precision, threads=1)
         speed = measure_speed(
             Predictor(context.load_task(vocabulary=recipe.vocabulary), engine),
@@ -133,7 +132,6 @@ def time_candidate(context: TrialContext, recipe: Recipe, model: str) -> tuple[S
             resamples=config.measurement.resamples,
             seed=config.seed,
         )
-    speed = speed.model_copy(update={"peak_memory_bytes": footprint.peak_bytes})
     return speed, {**machine, "fingerprint": hardware.fingerprint(machine)}
 
 
