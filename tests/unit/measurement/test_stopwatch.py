@@ -11,7 +11,7 @@ from equipoise import hardware
 from equipoise.measurement.speed import pinned_to_one_core
 from equipoise.measurement.stopwatch import opened_stopwatch
 
-BUSY = "while True: pass"
+BUSY = "print(flush=True)\nwhile True: pass"
 
 
 def work() -> None:
@@ -22,9 +22,12 @@ def test_what_another_process_takes_of_the_core_is_not_the_calls_own() -> None:
     if not Path("/proc/thread-self/schedstat").is_file():
         pytest.skip("this kernel does not count how long a thread waits for a core")
     core = hardware.usable_cores()[-1]
-    pin = f"import os; os.sched_setaffinity(0, [{core}]); "
-    rivals = [subprocess.Popen([sys.executable, "-c", pin + BUSY]) for _ in range(3)]
+    rival_code = f"import os; os.sched_setaffinity(0, [{core}])\n{BUSY}"
+    rivals = [subprocess.Popen([sys.executable, "-c", rival_code], stdout=subprocess.PIPE) for _ in range(3)]
     try:
+        for rival in rivals:
+            assert rival.stdout is not None
+            rival.stdout.readline()
         with pinned_to_one_core(), opened_stopwatch() as stopwatch:
             spent = time.process_time()
             laps = [stopwatch.time(work) for _ in range(5)]
@@ -32,7 +35,7 @@ def test_what_another_process_takes_of_the_core_is_not_the_calls_own() -> None:
     finally:
         for rival in rivals:
             rival.kill()
-            rival.wait()
+            rival.communicate()
     own_s, wall_s = sum(lap.own_s for lap in laps), sum(lap.wall_s for lap in laps)
     # Three rivals leave a quarter of the core.
     assert own_s < 0.6 * wall_s
