@@ -21,6 +21,7 @@ SHARE_OF_LABELS = {
     "fp16": 0.98,
     "int8": 0.9,
     "int8_guarded": 0.9,
+    "int8_qat": 0.9,
     "int8_dynamic": 0.85,
 }
 

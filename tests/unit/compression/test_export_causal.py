@@ -14,7 +14,7 @@ from equipoise.engines import Predictor, open_engine
 from equipoise.tasks.text_generation import TextGeneration
 
 PAIRS = [(engine, precision) for engine, found in SUPPORTED_CAUSAL.items() for precision in found]
-LARGEST_DIFFERENCE = {"fp32": 1e-3, "bf16": 0.3, "int8_weights": 0.3, "int4_weights": 3.0}
+LARGEST_DIFFERENCE = {"fp32": 1e-3, "bf16": 0.3, "fp16": 0.05, "int8_weights": 0.3, "int4_weights": 3.0}
 
 
 @pytest.fixture(scope="module")
