@@ -284,3 +284,4 @@ def scrape(runs: Any, location: str) -> list[tuple[str, dict[str, str], float]]:
                 time.sleep(0.3)
     finally:
         runs.kill(process)
+        process.communicate()  # closes its pipes
