@@ -163,10 +163,8 @@ def sha256_file(path: Path) -> str:
 
 
 def user_cache(kind: str) -> Path:
-    """A folder of the user's cache (`XDG_CACHE_HOME`), made where it is missing."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "equipoise" / kind
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Where things of a kind are kept in the user's cache (`XDG_CACHE_HOME`); the folder may be missing."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "equipoise" / kind
 
 
 def folder_bytes(path: Path) -> int:

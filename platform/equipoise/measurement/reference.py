@@ -47,6 +47,7 @@ class Reference:
         fingerprint = hardware.fingerprint(hardware.describe_hardware())
         try:
             file = storage.user_cache("calm") / f"{fingerprint}-{self.size_bytes}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{file}.lock", timeout=_LOCK_TIMEOUT_S):
                 held = float(storage.read_json(str(file))) if file.is_file() else seen
                 if seen < held or not file.is_file():

@@ -16,7 +16,7 @@ from equipoise.costs.estimate import STAGES, RunEstimate, RunSize, SeenRun, esti
 from equipoise.costs.price_book import core_second_usd, load_prices
 from equipoise.errors import EquipoiseError
 from equipoise.pipeline.preflight import Checked
-from equipoise.pipeline.seen_runs import cache_folder, find_seen, judged_rows, observe, remember
+from equipoise.pipeline.seen_runs import find_seen, judged_rows, observe, remember
 from equipoise.runs import RunFolder
 from equipoise.search.space import open_space
 from equipoise.tasks import find_task
@@ -123,7 +123,7 @@ def _told(config: RunConfig) -> RunEstimate | None:
 def _kept(config: RunConfig, fingerprint: str) -> str:
     content = json.dumps(config.model_dump(mode="json", exclude={"output"}), sort_keys=True)
     name = hashlib.sha256(content.encode()).hexdigest()[:12]
-    return str(cache_folder(fingerprint).parent.with_name("estimates") / fingerprint / f"{name}.json")
+    return str(storage.user_cache("estimates") / fingerprint / f"{name}.json")
 
 
 def record_actual(run: RunFolder) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,7 @@ def judged_rows(config: RunConfig, validation_rows: int, train_rows: int, *, tim
 
 def cache_folder(fingerprint: str) -> Path:
     """Where the runs of a hardware fingerprint are remembered."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(root) / "equipoise" / "seen-runs" / fingerprint
+    return storage.user_cache("seen-runs") / fingerprint
 
 
 def observe(run: RunFolder) -> SeenRun | None:

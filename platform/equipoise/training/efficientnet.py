@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,7 @@ def convert_efficientnet(file: Path) -> Path:
             value=str(file),
             remedy="install the package again, or give a folder with safetensors",
         )
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "equipoise" / "models"
-    folder = cache / f"efficientnet-lite0-{found[:12]}"
+    folder = storage.user_cache("models") / f"efficientnet-lite0-{found[:12]}"
     if not folder.is_dir():
         storage.write_folder(folder, lambda target: _convert(file, target))
     return folder

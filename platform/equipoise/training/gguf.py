@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from pathlib import Path
 
 from equipoise import storage
@@ -23,8 +22,7 @@ def convert_gguf(file: Path) -> Path:
         ModelError: the file is damaged, or its architecture is unknown.
         StorageError: the disk is full.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "equipoise" / "models"
-    folder = cache / f"{file.stem}-{storage.sha256_file(file)[:12]}"
+    folder = storage.user_cache("models") / f"{file.stem}-{storage.sha256_file(file)[:12]}"
     if not folder.is_dir():
         storage.write_folder(folder, lambda target: _convert(file, target))
     return folder

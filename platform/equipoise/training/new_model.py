@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ def create_model(kind: str, architecture: dict[str, Any]) -> Path:
         ModelError: no such type, or it does not take these settings.
     """
     content = json.dumps([kind, architecture, _SEED], sort_keys=True)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "equipoise" / "new-models"
-    target = cache / f"{kind}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    target = storage.user_cache("new-models") / f"{kind}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if target.is_dir():
         return target
     import torch

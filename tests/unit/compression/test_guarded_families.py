@@ -32,13 +32,15 @@ class Rows:
     labels: Sequence[Any]
 
 
-def convolutional(folder: Path, _draw: Any, _minilm: Path) -> Rows:
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """An EfficientNet-lite of random weights on noise, told six labels."""
     from equipoise.engines.efficientnet_lite import (
         EfficientNetLiteConfig,
         EfficientNetLiteForImageClassification,
     )
 
+    folder = tmp_path_factory.mktemp("source") / "model"
     config = EfficientNetLiteConfig(
         num_channels=1,
         embedding_size=8,
@@ -50,32 +52,20 @@ def convolutional(folder: Path, _draw: Any, _minilm: Path) -> Rows:
         pooled_size=32,
         num_labels=6,
     )
-    model = EfficientNetLiteForImageClassification(config)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.3, 2.0)
-            nn.init.normal_(module.bias, std=0.5)
-    nn.init.normal_(model.classifier.weight, std=0.5)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = EfficientNetLiteForImageClassification(config)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.3, 2.0)
+                nn.init.normal_(module.bias, std=0.5)
+        nn.init.normal_(model.classifier.weight, std=0.5)
     model.save_pretrained(folder)
     task = ImageClassification([f"label-{place}" for place in range(6)], 16, 1, [0.5], [0.25])
     pixels = np.random.default_rng(0)
     images = [pixels.integers(0, 256, (16, 16), dtype=np.uint8) for _ in range(200)]
     said = Predictor(task, open_engine("torch", folder, "fp32")).answers(images).predicted
     return Rows(folder, task, images, [task.labels[place] for place in said])
-
-
-@pytest.fixture(scope="module", params=[convolutional])
-def rows(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    intent_rows: Callable[[int, int], list[tuple[str, str]]],
-    minilm: Path,
-) -> Rows:
-    folder: Path = tmp_path_factory.mktemp("source") / "model"
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        found: Rows = request.param(folder, intent_rows, minilm)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -153,7 +153,7 @@ def test_what_trains_for_int8_is_tried_where_it_is_named_and_refused_where_it_ca
         space_of(steps, training={"zero_stage": 3})
     assert caught.value.where == "compression.recipes"
     assert "zero_stage 2" in (caught.value.remedy or "")
-    monkeypatch.setattr(hardware, "has_compiler", lambda: False)
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="C\\+\\+ compiler") as caught:
         space_of(steps)
     assert "int8_guarded" in (caught.value.remedy or "")
