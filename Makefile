@@ -25,7 +25,7 @@ demo: install ## Run the main job on real data, at most ten minutes on two cores
 	$(BIN)/equipoise demo
 
 test: install ## Run the tests, at most twenty minutes on two cores
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' --durations=25
 
 test-all: install ## Run the slow tests too
 	$(BIN)/python -m pytest

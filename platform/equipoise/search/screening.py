@@ -1,7 +1,8 @@
 """The cheap check before a distillation: is the structure fast enough for the latency objective?
 
 Speed needs no training. A student that is still nothing but the teacher's layers is exported and
-timed; where it cannot meet `constraints.p99_ms` on that engine, it is not distilled for it.
+timed; where it cannot meet `constraints.p99_ms` on that engine, it is not distilled for it. Where the
+whole teacher meets it on that engine, in that precision, a part of the teacher is not timed for that.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def screen_recipe(
 
     Too slow is one whose p99 lies above the objective with the whole of its 95% interval. What was
     timed stays on record (`screened/<recipe_hash>.json`), so that no try repeats it. Nothing is timed
-    without a latency objective, for the teacher's own structure, or once the structure is distilled.
+    without a latency objective, for the teacher's own structure, once the structure is distilled, or where
+    the whole teacher is known to meet the objective with the same engine and precision.
 
     Args:
         reference: object reference to `context`, which the Ray tasks below are handed.
@@ -44,10 +46,23 @@ def screen_recipe(
     if bound is None or not recipe.distilled or trained or run.has("candidates", f"{name}.json"):
         return None
     if not run.has("screened", f"{name}.json"):
+        if _whole_meets(run, recipe, bound):
+            return None
         speed = _time_untrained(context, reference, recipe, turns)
         run.put({"recipe": recipe.model_dump(), "speed": speed.model_dump()}, "screened", f"{name}.json")
     speed = Speed.model_validate(run.read("screened", f"{name}.json")["speed"])
     return speed if speed.latency_p99_ms.low > bound else None
+
+
+def _whole_meets(run: RunFolder, recipe: Recipe, p99_ms: float) -> bool:
+    """Whether the undivided teacher, run in the same way, is fast enough with its whole interval."""
+    runtime = (recipe.engine, recipe.precision)
+    return any(
+        found.recipe.untouched
+        and (found.recipe.engine, found.recipe.precision) == runtime
+        and found.speed.latency_p99_ms.high <= p99_ms
+        for found in run.candidates()
+    )
 
 
 def export_untrained(context: TrialContext, recipe: Recipe, target: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RaySystemError
 
 from equipoise.compression.structure import recipe_hash, structure_key
 from equipoise.config import RunConfig
@@ -61,3 +62,31 @@ def test_what_is_distilled_or_measured_already_is_not_timed_again(
     assert screen(STUDENT, 1e-6) is None
     run.put({"seconds": 1.0}, "students", structure_key(STUDENT), "trained.json")
     assert screen(STUDENT.model_copy(update={"precision": "fp32"}), 1e-6) is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "p99_ms", "timed"),
+    [
+        ("openvino", "int8", 10, False),
+        ("openvino", "int8", 12.001, True),  # The interval of the teacher's p99 reaches beyond the objective.
+        ("openvino", "bf16", 10, True),
+        ("onnxruntime", "int8", 10, True),
+    ],
+)
+def test_a_part_is_not_timed_where_the_whole_is_fast_enough(
+    screen: Screen,
+    run: RunFolder,
+    build_candidate: Callable[..., Candidate],
+    engine: str,
+    precision: str,
+    p99_ms: float,
+    timed: bool,
+) -> None:
+    whole = build_candidate(engine=engine, precision=precision, p99_ms=p99_ms)
+    run.put(whole.model_dump(mode="json"), "candidates", f"{whole.recipe_hash}.json")
+    other = STUDENT.model_copy(update={"layers": (0, 1)})
+    if timed:
+        with pytest.raises(RaySystemError):  # There is no Ray here to time it on.
+            screen(other, 12)
+    else:
+        assert screen(other, 12) is None
