@@ -26,6 +26,8 @@ class ReplicaLedger:
     config: RunConfig
     node: str
     """Node type of the price book that the replicas run on."""
+    usd_per_hour: float | None = None
+    """What is paid for such a node; None is its list price."""
 
 
 class ReplicaClock:
@@ -42,10 +44,18 @@ class ReplicaClock:
         self, ledger: ReplicaLedger, model_name: str, cores: float, count_answered: Callable[[], int]
     ) -> None:
         self._writer = LedgerWriter(
-            RunFolder(ledger.run_location), ledger.config, "replica", node=ledger.node
+            RunFolder(ledger.run_location),
+            ledger.config,
+            "replica",
+            node=ledger.node,
+            usd_per_hour=ledger.usd_per_hour,
         )
-        self._model_name, self._cores = model_name, cores
-        self._memory_gib = ledger.config.cost.replica_memory_gib
+        self._model_name = model_name
+        self._reserved = {
+            "cores": cores,
+            "memory_gib": ledger.config.cost.replica_memory_gib,
+            "gpus": ledger.config.cost.replica_gpus,
+        }
         self._count_answered = count_answered
         self._since, self._cpu_s, self._answered = self._writer.clock(), time.process_time(), 0
         self._stopping = threading.Event()
@@ -79,8 +89,7 @@ class ReplicaClock:
                 "serving",
                 self._since,
                 now,
-                cores=self._cores,
-                memory_gib=self._memory_gib,
+                **self._reserved,
                 used_core_seconds=cpu_s - self._cpu_s,
                 detail=self._model_name,
                 resource_type="replica",

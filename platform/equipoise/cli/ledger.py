@@ -113,10 +113,18 @@ def reconcile(
     """Hold the lines of each period against its node-hours, or a bill; ends with 5 where they differ."""
     from equipoise.costs.ledger_reconcile import DAY_S, HOUR_S, require_reconciled
     from equipoise.costs.ledger_reconcile import reconcile as hold_against_nodes
+    from equipoise.errors import ConfigError
 
     folder = _open(run)
     window = _window(since, until)
     if bill is not None:
+        if since or until or by is not Period.HOUR:
+            raise ConfigError(
+                "a bill is held against the ledger over its own charge periods",
+                where="--bill",
+                value=bill,
+                remedy="leave out --from, --to and --by, or take a bill of that time",
+            )
         _reconcile_bill(folder, bill, _tags(tag or []), tolerance, json)
         return
     period_s = DAY_S if by is Period.DAY else HOUR_S

@@ -15,8 +15,22 @@ _WIDE = 124
 _HASH_DIGITS = 6
 _PLACES_OF_LIKELIHOODS = 6
 """A language model's are often below a hundredth."""
-_COLUMNS = ("", "hash", "recipe", "metric", "±", "robust", "ECE", "p50 ms", "p99 ms", "req/s", "MB", "$/1k")
-_WIDE_ONLY = frozenset({"hash", "±", "robust", "ECE", "p50 ms", "MB"})
+_COLUMNS = (
+    "",
+    "hash",
+    "recipe",
+    "metric",
+    "±",
+    "robust",
+    "ECE",
+    "p50 ms",
+    "p99 ms",
+    "req/s",
+    "MB",
+    "RAM MB",
+    "$/1k",
+)
+_WIDE_ONLY = frozenset({"hash", "±", "robust", "ECE", "p50 ms", "MB", "RAM MB"})
 
 
 def add_to(app: typer.Typer) -> None:
@@ -94,6 +108,7 @@ def _cells(candidate: Candidate, chosen: bool, frontier: bool) -> dict[str, str]
         "p99 ms": f"{speed.latency_p99_ms.value:.2f}",
         "req/s": f"{speed.throughput_rps.value:.0f}",
         "MB": f"{candidate.bytes / 1e6:.1f}",
+        "RAM MB": "-" if speed.peak_memory_bytes is None else f"{speed.peak_memory_bytes / 1e6:.0f}",
         "$/1k": f"{candidate.cost.serving_usd_per_1k:.6f}",
     }
 
@@ -114,6 +129,7 @@ def _sentences(summary: dict[str, Any]) -> list[str]:
         f"{summary['dominated'] or 0} dominated, {summary['rejected']} rejected",
         *([f"warning: {summary['hardware_note']}"] if summary["hardware_note"] else []),
         *([f"warning: {summary['disturbed_note']}"] if summary["disturbed_note"] else []),
+        *([f"warning: {summary['memory_note']}"] if summary["memory_note"] else []),
         *summary["slower"],
     ]
     if choice and not choice["feasible"]:

@@ -59,6 +59,8 @@ class SeenRun(Record):
     """Of starting one distillation, in those of `students`; the first job of a machine may also build."""
     estimated_s: float | None = None
     """What the whole run had been estimated at."""
+    tries: int = 1
+    """Times that it was started; what a killed try did again is in its seconds, and nobody's estimate."""
 
     @property
     def total_s(self) -> float:

@@ -34,6 +34,7 @@ def usage_line(
     resource_type: ResourceType = "",
     resource_id: str = "",
     requests: int = 0,
+    usd_per_hour: float | None = None,
 ) -> LedgerLine:
     """What ran on a part of a node, billed at max(request, usage) and the node's price per core.
 
@@ -49,13 +50,15 @@ def usage_line(
         used_core_seconds: CPU time that was measured; None where it was not.
         resource_type: what ran; `resource_id` names it.
         requests: requests answered in the period, of a replica.
+        usd_per_hour: what is paid for the node, such as its spot price; None is its list price.
 
     Raises:
         ConfigError: the book has no such node.
     """
-    price = core_second_usd(book, node)
+    listed = core_second_usd(book, node)
     begin, end, seconds = _period(start, stop)
     entry = book.node(node)
+    price = listed if usd_per_hour is None else usd_per_hour / entry.vcpus / 3600
     requested = share_of_node(entry, cores, memory_gib, gpus) * entry.vcpus * seconds
     quantity = max(requested, used_core_seconds or 0.0)
     return LedgerLine(
@@ -66,7 +69,7 @@ def usage_line(
         resource=node,
         quantity=quantity,
         unit="core-seconds",
-        list_unit_price=price,
+        list_unit_price=listed,
         effective_unit_price=price,
         billed_cost_usd=quantity * price,
         period_start=begin,
@@ -92,6 +95,7 @@ def node_line(
     count: int = 1,
     detail: str = "",
     resource_id: str = "",
+    usd_per_hour: float | None = None,
 ) -> LedgerLine:
     """What a node was up for, from its own start and stop; apart from the lines of what ran on it.
 
@@ -101,11 +105,13 @@ def node_line(
         start: seconds since the epoch; `stop` likewise.
         count: nodes of this type with the same start and stop.
         resource_id: which node.
+        usd_per_hour: what is paid for the node, such as its spot price; None is its list price.
 
     Raises:
         ConfigError: the book has no such node.
     """
-    price = book.node(node).usd_per_hour / 3600
+    listed = book.node(node).usd_per_hour
+    price = (listed if usd_per_hour is None else usd_per_hour) / 3600
     begin, end, seconds = _period(start, stop)
     return LedgerLine(
         run_id=run_id,
@@ -115,7 +121,7 @@ def node_line(
         resource=node,
         quantity=seconds * count,
         unit="node-seconds",
-        list_unit_price=price,
+        list_unit_price=listed / 3600,
         effective_unit_price=price,
         billed_cost_usd=seconds * count * price,
         period_start=begin,

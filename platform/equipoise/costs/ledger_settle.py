@@ -18,7 +18,7 @@ from equipoise.costs.ledger import OPEN, parse_line
 from equipoise.costs.ledger_lines import ChargeClass, iso_time, node_line, usage_line
 from equipoise.costs.ledger_table import LedgerTable, read_table
 from equipoise.costs.ledger_writer import LedgerWriter
-from equipoise.costs.price_book import PriceBook, core_second_usd
+from equipoise.costs.price_book import PriceBook
 from equipoise.runs.folder import RunFolder
 from equipoise.runs.records import LedgerLine
 
@@ -100,7 +100,6 @@ def idle_lines(
         names = sorted({table.values["resource_id"][code] for code in codes} & set(nodes))
         if not names:
             continue
-        price = core_second_usd(book, resource)
         pool = dollar_segments(table, of_type)
         left = pool.idle
         for name in names:
@@ -112,7 +111,9 @@ def idle_lines(
             np.add.at(idle, place[inside], up.offered[inside])
             idle = np.minimum(idle, left)
             left = left - idle
-            component = table.text("component", int(np.flatnonzero(own)[0]))
+            first = int(np.flatnonzero(own)[0])
+            component, node_usd_per_hour = table.text("component", first), _usd_per_hour(table, first)
+            price = node_usd_per_hour / book.node(resource).vcpus / 3600
             stop = float(table.stop[own].max()) / 1e6
             for begin, end, rate in _stretches(pool, idle) or [(stop, stop, 0.0)]:
                 yield usage_line(
@@ -126,6 +127,7 @@ def idle_lines(
                     stop=end,
                     resource_type="node",
                     resource_id=name,
+                    usd_per_hour=node_usd_per_hour,
                 )
 
 
@@ -196,7 +198,13 @@ def _last_signs(table: LedgerTable, writer: LedgerWriter, nodes: Collection[str]
                 count=round(float(table.numbers["quantity"][last]) / seconds),
                 detail="until the last line of what ran on it",
                 resource_id=node,
+                usd_per_hour=_usd_per_hour(table, last),
             )
+
+
+def _usd_per_hour(table: LedgerTable, line: int) -> float:
+    """What was paid an hour for a node, by one of its own lines."""
+    return float(table.numbers["effective_unit_price"][line]) * 3600
 
 
 def _unfinished_blocks(run: RunFolder, table: LedgerTable, nodes: Collection[str]) -> Iterator[LedgerLine]:

@@ -58,6 +58,7 @@ class LedgerWriter:
         writer: what writes, such as `driver`; a plain file name.
         node: node type that the blocks run on; default `cost.training_node`, or `cost.node` where that
             is unset.
+        usd_per_hour: what is paid for the node; None is its list price.
         clock: seconds since the epoch.
 
     Raises:
@@ -72,6 +73,7 @@ class LedgerWriter:
         writer: str,
         *,
         node: str | None = None,
+        usd_per_hour: float | None = None,
         clock: Callable[[], float] = ledger_clock.now,
     ) -> None:
         if not _WRITER.fullmatch(writer):
@@ -80,6 +82,7 @@ class LedgerWriter:
         self.book = load_prices(config.cost)
         self.node = node or config.cost.training_node or config.cost.node
         self.book.node(self.node)
+        self.usd_per_hour = usd_per_hour
         self.name = f"{writer}-{uuid.uuid4().hex[:8]}"
         self.clock = clock
         self._run = run
@@ -107,6 +110,7 @@ class LedgerWriter:
             cores=cores,
             start=start,
             stop=stop,
+            usd_per_hour=self.usd_per_hour,
             **options,
         )
 

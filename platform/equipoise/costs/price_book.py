@@ -114,7 +114,7 @@ def replica_usd_per_hour(book: PriceBook, cost: CostConfig) -> float:
 
 
 def core_second_usd(book: PriceBook, node_name: str) -> float:
-    """Dollars per second of one core of a node.
+    """Dollars per second of one core of a node, on demand.
 
     Raises:
         ConfigError: the book has no such node.

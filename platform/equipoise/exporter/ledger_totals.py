@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from equipoise import storage
-from equipoise.costs.ledger import CLOSED, line_term, parse_line
+from equipoise.costs.ledger import CLOSED, check_line, line_term, parse_line
 from equipoise.costs.ledger_lines import line_period
 from equipoise.errors import InputError, StorageError
 from equipoise.exporter.minutes import Minutes
@@ -44,7 +43,7 @@ class LedgerTotals:
         self.run_id = ""
         """Of the lines; a run folder holds those of one run."""
         self.unreadable_lines = 0
-        """Lines that are no ledger lines, or whose cost is negative or not finite; left out."""
+        """Lines that are no ledger lines, or whose figures cannot be; left out, as `ledger show` does."""
 
     def refresh(self) -> None:
         """Add the objects that are new since the last time.
@@ -84,13 +83,11 @@ class LedgerTotals:
     def _add(self, content: bytes) -> None:
         try:
             line = parse_line(content)
-            start, stop = line_period(line)
+            check_line(line)
         except InputError:
             self.unreadable_lines += 1
             return
-        if not (math.isfinite(line.billed_cost_usd) and line.billed_cost_usd >= 0):
-            self.unreadable_lines += 1
-            return
+        start, stop = line_period(line)
         self.run_id = line.run_id
         self.minutes.add(line, start.timestamp(), stop.timestamp())
         if line.kind == "usage":

@@ -83,7 +83,7 @@ def measure_speed(
             timer.time(partial(predictor.predict, single))
         alone = timer.finish()
         size = _best_batch(predictor, inputs, timer, max_batch_size, max_batch_tokens, p99_ms, rng)
-        queue = _queue(predictor, inputs, size, max_batch_tokens, rng)
+        queue = queued_batches(predictor, inputs, size, max_batch_tokens, rng)
         predictor.predict(next(queue))
         rows = np.empty(batches)
         for index in range(batches):
@@ -180,7 +180,7 @@ def _best_batch(
     """The batch size that carries most rows a second among those that take no longer than `p99_ms`."""
     best, best_rps, size = 1, 0.0, max_batch_size
     while size > 1:
-        queue = _queue(predictor, inputs, size, max_batch_tokens, rng)
+        queue = queued_batches(predictor, inputs, size, max_batch_tokens, rng)
         predictor.predict(next(queue))  # an engine prepares itself for a size that it has not seen
         laps = []
         for batch in (next(queue) for _ in range(_TRIED_BATCHES)):
@@ -196,10 +196,15 @@ def _best_batch(
     return best
 
 
-def _queue(
+def queued_batches(
     predictor: Predictor, inputs: Sequence[Any], size: int, max_tokens: int, rng: np.random.Generator
 ) -> Iterator[list[Any]]:
-    """Endless batches of rows of like length, as a replica takes them from a queue that never empties."""
+    """Endless batches of rows of like length, as a replica takes them from a queue that never empties.
+
+    Args:
+        size: rows of a batch at most.
+        max_tokens: padded tokens of a batch at most.
+    """
     waiting: LengthBuckets[int] = LengthBuckets()
     held = clock = 0
     while True:

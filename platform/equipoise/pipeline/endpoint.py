@@ -15,7 +15,7 @@ from equipoise.bundle import MANIFEST, Bundle, open_bundle
 from equipoise.config import RunConfig, validate_config
 from equipoise.config.cost import CostConfig
 from equipoise.config.serving import ServingConfig
-from equipoise.costs.price_book import core_second_usd, load_prices
+from equipoise.costs.price_book import load_prices, node_usd_per_hour
 from equipoise.data import Layout
 from equipoise.errors import EquipoiseError, InterruptedRunError, ServiceError
 from equipoise.exporter.client import read_metric
@@ -66,8 +66,9 @@ def keep_serving(
         return
     folder = RunFolder(run)
     run_config = validate_config(RunConfig, folder.read("config.json"), where=folder.path("config.json"))
-    ledger = ReplicaLedger(folder.location, run_config, run_config.cost.node)
-    with metered_node(folder, run_config, ledger.node, "serving"):
+    cost = run_config.cost
+    ledger = ReplicaLedger(folder.location, run_config, cost.node, node_usd_per_hour(load_prices(cost), cost))
+    with metered_node(folder, run_config, ledger.node, "serving", ledger.usd_per_hour):
         _serve(bundle, config, run, ledger, tell, follow)
 
 
@@ -86,6 +87,8 @@ def _serve(
 
         name = bundle.manifest.name
         cost = ledger.config.cost if ledger else CostConfig()
+        book = load_prices(cost)
+        usd_per_core_second = node_usd_per_hour(book, cost) / book.node(cost.node).vcpus / 3600
 
         def serve(found: Bundle) -> str:
             return deploy(
@@ -94,7 +97,7 @@ def _serve(
                 model_name=name,
                 # Half, so that a new version finds room beside the old one.
                 num_cpus=config.cores_per_replica / 2,
-                usd_per_core_second=core_second_usd(load_prices(cost), cost.node),
+                usd_per_core_second=usd_per_core_second,
                 capacity=measured_capacity(found.manifest.candidate, cost),
                 ledger=ledger,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from typing import Any
 
@@ -12,9 +13,11 @@ from pydantic import ValidationError
 
 from equipoise import hardware, storage
 from equipoise.config import RunConfig
-from equipoise.costs.estimate import STAGES, RunEstimate, RunSize, SeenRun, estimate_run
+from equipoise.costs.estimate import STAGES, Range, RunEstimate, RunSize, SeenRun, estimate_run
+from equipoise.costs.ledger import ledger_usd, read_ledger
 from equipoise.costs.price_book import core_second_usd, load_prices
 from equipoise.errors import EquipoiseError
+from equipoise.pipeline.metered_node import PIPELINE
 from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.seen_runs import find_seen, judged_rows, observe, remember
 from equipoise.runs import RunFolder
@@ -149,19 +152,32 @@ def record_actual(run: RunFolder) -> dict[str, Any] | None:
 
 def _compare(run: RunFolder, seen: SeenRun) -> dict[str, Any]:
     held = RunEstimate.model_validate(run.read("estimate.json")) if run.has("estimate.json") else None
-    stages = {
-        stage: {
-            "actual_s": seen.seconds[stage],
-            "estimated_s": held.seconds[stage].value if held else None,
-        }
-        for stage in STAGES
+    stages = {stage: _beside(seen.seconds[stage], held and held.seconds[stage], "s") for stage in STAGES}
+    total = _beside(seen.total_s, held and held.total_s, "s")
+    lines = read_ledger(run)
+    by_component = ledger_usd(lines)["component"]
+    node_usd = math.fsum(
+        line.billed_cost_usd for line in lines if line.kind == "node" and line.component == PIPELINE
+    )
+    dollars = {
+        "training": _beside(by_component.get("training", 0.0), held and held.training_usd, "usd"),
+        "search": _beside(by_component.get("search", 0.0), held and held.search_usd, "usd"),
+        "node": _beside(node_usd, held and held.node_usd, "usd"),
     }
-    total = {"actual_s": seen.total_s, "estimated_s": held.total_s.value if held else None}
     return {
         "fingerprint": seen.fingerprint,
         "basis": held.basis if held else None,
+        "tries": seen.tries,
         "stages": stages,
         "total": total,
+        "dollars": dollars,
         "error": seen.error,
         "within_range": held.total_s.low <= seen.total_s <= held.total_s.high if held else None,
+    }
+
+
+def _beside(actual: float, estimated: Range | None, unit: str) -> dict[str, float | None]:
+    return {
+        f"actual_{unit}": actual,
+        f"estimated_{unit}": estimated.value if estimated else None,
     }

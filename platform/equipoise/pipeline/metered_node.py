@@ -28,7 +28,9 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def metered_node(run: RunFolder, config: RunConfig, node: str, component: str) -> Iterator[None]:
+def metered_node(
+    run: RunFolder, config: RunConfig, node: str, component: str, usd_per_hour: float | None = None
+) -> Iterator[None]:
     """Put a node line at once and every 20 seconds, so that a killed process loses no more than that.
 
     At the end, what the run folder stores and what nobody used of the node become lines too.
@@ -37,6 +39,7 @@ def metered_node(run: RunFolder, config: RunConfig, node: str, component: str) -
         run: whose ledger.
         node: node type of the price book.
         component: whom the node is up for: `pipeline`, or `serving`.
+        usd_per_hour: what is paid for it, such as its spot price; None is its list price.
 
     Raises:
         StorageError: the ledger cannot be written.
@@ -45,7 +48,7 @@ def metered_node(run: RunFolder, config: RunConfig, node: str, component: str) -
         # What a killed try was at is billed now, so that a choice made in this one is charged with it.
         with LedgerWriter(run, config, "settle", node=node) as settling:
             settle(run, settling, exclusive=PIPELINE)
-    writer = LedgerWriter(run, config, "node", node=node)
+    writer = LedgerWriter(run, config, "node", node=node, usd_per_hour=usd_per_hour)
     clock = _NodeClock(writer, component)
     clock.start()
     try:
@@ -121,6 +124,7 @@ class _NodeClock:
                     # A machine with more cores than the node type it is priced as counts as several.
                     count=max(1, math.ceil(cores / vcpus)),
                     resource_id=name,
+                    usd_per_hour=self._writer.usd_per_hour,
                 )
             )
         self._since = now

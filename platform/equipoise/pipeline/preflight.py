@@ -73,6 +73,11 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     stale = stale_note(prices)
     if stale:
         sentences.append(f"{stale}.")
+    if config.cost.replica_cores != config.serving.cores_per_replica:
+        sentences.append(
+            f"A replica is priced at {config.cost.replica_cores:g} cores (cost.replica_cores) and gets "
+            f"{config.serving.cores_per_replica} (serving.cores_per_replica): what is metered will differ."
+        )
     sentences.append(
         f"{min(config.search.trials, space.size)} of {space.size} recipes will be measured; training takes "
         f"{workers} workers in {resolve_precision(config.training)}, ZeRO stage {config.training.zero_stage}."

@@ -72,7 +72,8 @@ def observe(run: RunFolder) -> SeenRun | None:
     cores = int(teacher.hardware["cores"])
     lines = [line for line in read_ledger(run) if line.unit == "core-seconds" or line.kind == "node"]
     outputs = sum(line.quantity for line in lines if line.detail.startswith("teacher outputs")) / cores
-    elapsed = sum(line.quantity for line in lines if line.kind == "node" and line.component == "pipeline")
+    nodes = [line for line in lines if line.kind == "node" and line.component == "pipeline"]
+    elapsed = sum(line.quantity for line in nodes)
     seconds = {
         "teacher": float(trained["seconds"]),
         "outputs": outputs,
@@ -101,6 +102,8 @@ def observe(run: RunFolder) -> SeenRun | None:
         start_s=_start_s(trained),
         student_start_s=math.fsum(map(_start_s, students)) / max(len(students), 1),
         estimated_s=_estimated_s(run),
+        # Each try has a writer of its own for its nodes; what closes the books of a killed one is a third.
+        tries=len({line.writer for line in nodes if line.writer.startswith("node-")}) or 1,
     )
 
 
@@ -115,7 +118,7 @@ def remember(seen: SeenRun) -> str:
 def find_seen(config: RunConfig, beside: str | None = None) -> list[SeenRun]:
     """Comparable runs on this hardware: those remembered, and the run folders beside `beside`.
 
-    A damaged or older record is no evidence and is passed over.
+    A damaged or older record is no evidence and is passed over, and so is a run of several tries.
     """
     fingerprint, kind = hardware.fingerprint(hardware.describe_hardware()), run_kind(config)
     found: dict[str, SeenRun] = {}
@@ -133,7 +136,8 @@ def find_seen(config: RunConfig, beside: str | None = None) -> list[SeenRun]:
         except (InputError, ValidationError):
             continue
         found.setdefault(seen.run, seen)
-    return [seen for seen in found.values() if (seen.fingerprint, seen.kind) == (fingerprint, kind)]
+    wanted = (fingerprint, kind, 1)
+    return [seen for seen in found.values() if (seen.fingerprint, seen.kind, seen.tries) == wanted]
 
 
 def _start_s(trained: dict[str, Any]) -> float:

@@ -8,7 +8,7 @@ from equipoise.costs.ledger import ledger_usd, read_ledger
 from equipoise.costs.ledger_reconcile import reconcile
 from equipoise.errors import RunFolderError
 from equipoise.runs import Candidate, Quality, RunFolder
-from equipoise.search.comparability import disturbed_note, hardware_note, slower_notes
+from equipoise.search.comparability import disturbed_note, hardware_note, memory_note, slower_notes
 
 
 def summarize(run: RunFolder) -> dict[str, Any]:
@@ -23,12 +23,14 @@ def summarize(run: RunFolder) -> dict[str, Any]:
     usd = ledger_usd(lines)
     frontier = run.read("frontier.json") if run.has("frontier.json") else None
     served = run.read("served.json") if run.has("served.json") else None
+    config = run.read("config.json")
     return {
         "run": run.location,
-        "name": run.read("config.json")["name"],
+        "name": config["name"],
         "candidates": len(candidates),
         "hardware_note": hardware_note(candidates),
         "disturbed_note": disturbed_note(candidates),
+        "memory_note": memory_note(candidates, config["cost"]["replica_memory_gib"]),
         "slower": slower_notes(candidates),
         "engines": sorted({candidate.recipe.engine for candidate in candidates}),
         "structures": len({candidate.recipe.structure for candidate in candidates}),

@@ -82,6 +82,8 @@ def describe(candidate: Candidate, group: str) -> list[str]:
         f"serving {per_1k(cost.serving_usd_per_1k, cost.rps)} per 1,000, {cost.replicas} replicas",
         f"total {dollars(cost.total_usd)} over {cost.horizon_months:g} months",
     ]
+    if speed.peak_memory_bytes is not None:
+        lines.append(f"{significant(speed.peak_memory_bytes / 1e6)} MB of memory at its peak")
     if candidate.spared:
         lines.append(f"{len(candidate.spared)} operations stay in fp32")
     if candidate.rejection:

@@ -70,9 +70,7 @@ def render_report(run: RunFolder) -> str:
         sections.test_split(read_record(run, "test.json")),
         sections.record("Measured while serving", read_record(run, "served.json")),
         sections.bill(run),
-        sections.record(
-            "Estimate against actual", read_record(run, "actual.json") or read_record(run, "estimate.json")
-        ),
+        sections.estimate(read_record(run, "estimate.json"), read_record(run, "actual.json")),
         sections.hardware(standing),
         sections.record("Data", read_record(run, "data.json"), folded=True),
         sections.record("Run config", config, folded=True),

@@ -11,6 +11,7 @@ from equipoise.report.class_figure import SHOWN
 from equipoise.report.class_table import class_table
 from equipoise.report.controls import controls
 from equipoise.report.cost_figure import SHOWN as BARS
+from equipoise.report.estimate_table import estimate_table
 from equipoise.report.groups import Standing
 from equipoise.report.markup import compact, dollars, interval, per_1k, record_table, significant, table
 from equipoise.report.split_table import split_table
@@ -175,6 +176,12 @@ def bill(run: RunFolder) -> str:
     """What the run itself took by the ledger; nothing where it has none."""
     found = bill_table(run)
     return _section("What this run cost", found) if found else ""
+
+
+def estimate(expected: dict[str, Any], took: dict[str, Any]) -> str:
+    """What the run was to take, beside what it took; nothing where neither is on record."""
+    body = estimate_table(expected, took)
+    return _section("Estimate against actual", body) if body else ""
 
 
 def record(title: str, content: dict[str, Any], *, folded: bool = False) -> str:

@@ -112,6 +112,8 @@ class Speed(Record):
     """How much slower than calm the machine was meanwhile (median over requests), at least 1."""
     waited_share: float = 0.0
     """Share of the wall time of single requests spent waiting for a core that another process held."""
+    peak_memory_bytes: int | None = None
+    """Resident memory at its peak of a new process that runs the model alone, libraries included."""
 
 
 class Agreement(Record):

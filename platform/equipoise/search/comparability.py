@@ -1,4 +1,4 @@
-"""What a reader of figures must know beside them: other hardware, and models that came out slower."""
+"""What a reader of figures must know beside them: other hardware, models that are slower or too large."""
 
 from __future__ import annotations
 
@@ -65,6 +65,18 @@ def disturbed_note(candidates: Sequence[Candidate]) -> str | None:
         f"{len(disturbed)} of {len(slowdowns)} candidates were timed on a disturbed machine (up to "
         f"{max(disturbed):.1f} times slower than calm): their times are corrected, and less certain than "
         "their intervals say"
+    )
+
+
+def memory_note(candidates: Sequence[Candidate], replica_memory_gib: float) -> str | None:
+    """One line where candidates need more memory than a replica is priced for; None where none does."""
+    needed = [candidate.speed.peak_memory_bytes or 0 for candidate in candidates]
+    count = sum(size > replica_memory_gib * 2**30 for size in needed)
+    if not count:
+        return None
+    return (
+        f"{count} of {len(needed)} candidates take more memory (up to {max(needed) / 2**30:.1f} GiB) than "
+        f"cost.replica_memory_gib ({replica_memory_gib:g}) prices: raise it and rank again"
     )
 
 

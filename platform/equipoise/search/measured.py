@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,10 @@ from equipoise.compression.export import export_model
 from equipoise.engines import Predictor, open_engine
 from equipoise.measurement.agreement import measure_agreement
 from equipoise.measurement.calibration import fit_temperature
+from equipoise.measurement.footprint import measure_peak_memory
 from equipoise.measurement.quality import find_truth, measure_quality
 from equipoise.measurement.robustness import corrupt, measure_robustness
-from equipoise.measurement.speed import measure_speed, pinned_to_one_core
+from equipoise.measurement.speed import measure_speed, pinned_to_one_core, queued_batches
 from equipoise.observability import progress
 from equipoise.runs import Agreement, Quality, Recipe, Speed
 from equipoise.search.context import TrialContext
@@ -29,6 +31,7 @@ _CALIBRATION_BATCHES = 12
 _CALIBRATION_ROWS = 16
 _AGREEMENT_BATCH = 16
 _GUARD_ROWS = 1000
+_MEMORY_BATCHES = 4
 
 
 def build_and_judge(context: TrialContext, recipe: Recipe, source: str, target: str) -> dict[str, Any]:
@@ -109,29 +112,35 @@ def _guard(context: TrialContext, task: Task) -> Guard:
 
 
 def time_candidate(context: TrialContext, recipe: Recipe, model: str) -> tuple[Speed, dict[str, Any]]:
-    """Measure speed in this process, which holds the measured slot.
+    """Measure speed in this process, which holds the measured slot, then memory in a new one.
 
     Returns:
         The figures, and this machine's description with its `fingerprint`.
     """
     progress.tell(f"timing {recipe.label}", 0, 1, force=True)
-    config = context.config
+    config, folder = context.config, Path(model)
     machine = hardware.describe_hardware()
     inputs = context.data.validation.inputs
+    task = context.load_task(vocabulary=recipe.vocabulary)
+    rows, tokens = config.serving.max_batch_size, config.serving.max_batch_tokens
     with pinned_to_one_core():
-        engine = open_engine(recipe.engine, Path(model), recipe.precision, threads=1)
+        predictor = Predictor(task, open_engine(recipe.engine, folder, recipe.precision, threads=1))
         speed = measure_speed(
-            Predictor(context.load_task(vocabulary=recipe.vocabulary), engine),
+            predictor,
             inputs,
             requests=config.measurement.latency_requests,
             batches=config.measurement.throughput_batches,
-            max_batch_size=config.serving.max_batch_size,
-            max_batch_tokens=config.serving.max_batch_tokens,
+            max_batch_size=rows,
+            max_batch_tokens=tokens,
             p99_ms=config.cost.p99_ms or config.constraints.p99_ms,
-            model_bytes=storage.folder_bytes(Path(model)),
+            model_bytes=storage.folder_bytes(folder),
             resamples=config.measurement.resamples,
             seed=config.seed,
         )
+    rng = np.random.default_rng([config.seed, 12])
+    batches = list(itertools.islice(queued_batches(predictor, inputs, rows, tokens, rng), _MEMORY_BATCHES))
+    peak_bytes = measure_peak_memory(task, recipe.engine, recipe.precision, folder, batches)
+    speed = speed.model_copy(update={"peak_memory_bytes": peak_bytes})
     return speed, {**machine, "fingerprint": hardware.fingerprint(machine)}
 
 

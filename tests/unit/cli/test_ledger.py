@@ -136,5 +136,12 @@ def test_bad_input_is_named(metered: RunFolder, tmp_path: Path) -> None:
         runner.invoke(
             app, ["ledger", "reconcile", metered.location, "--from", "yesterday"], catch_exceptions=False
         )
+    for option in (["--from", "2026-01-01"], ["--to", "2026-01-01"], ["--by", "day"]):
+        with pytest.raises(ConfigError, match="over its own charge periods"):
+            runner.invoke(
+                app,
+                ["ledger", "reconcile", metered.location, "--bill", "bill.csv", *option],
+                catch_exceptions=False,
+            )
     with pytest.raises(RunFolderError, match="holds no ledger"):
         runner.invoke(app, ["ledger", "show", str(tmp_path / "none")], catch_exceptions=False)

@@ -84,6 +84,39 @@ def test_memory_and_gpus_take_their_share_of_the_node(writer: Writer) -> None:
     assert usage_line(cores=1, memory_gib=1, **options).quantity == 10
 
 
+def test_gpus_take_their_share_of_the_node_too(writer: Writer) -> None:
+    book = writer("a").book
+    node = book.node("aws/g6.xlarge")
+    line = usage_line(
+        run_id="r", component="serving", charge_class="workload", node="aws/g6.xlarge", book=book,
+        cores=1, gpus=1, start=0, stop=3600,
+    )  # fmt: skip
+
+    # Its only GPU is the whole node, however few cores are taken.
+    assert line.quantity == node.vcpus * 3600
+    assert line.billed_cost_usd == pytest.approx(node.usd_per_hour)
+
+
+def test_a_node_at_its_spot_price_is_billed_at_that_and_listed_at_the_other(
+    run: RunFolder, config: RunConfig, clock: Any
+) -> None:
+    with LedgerWriter(run, config, "a", usd_per_hour=0.0363, clock=clock) as ledger:
+        with ledger.meter("serving", cores=1):
+            clock.advance(3600)
+        ledger.add(
+            node_line(
+                run_id="tiny", component="serving", node=ledger.node, book=ledger.book,
+                start=clock.now - 3600, stop=clock.now, usd_per_hour=ledger.usd_per_hour,
+            )
+        )  # fmt: skip
+    half, whole = read_ledger(run)
+
+    assert half.billed_cost_usd == pytest.approx(0.0363 / 2)
+    assert whole.billed_cost_usd == pytest.approx(0.0363)
+    assert half.list_unit_price * half.quantity == pytest.approx(0.08925 / 2)
+    assert whole.list_unit_price * whole.quantity == pytest.approx(0.08925)
+
+
 def test_workers_share_their_block(writer: Writer, run: RunFolder, clock: Any) -> None:
     with writer("a") as ledger, ledger.meter("training", cores=2, resource_id="teacher/") as block:
         clock.advance(10)

@@ -420,6 +420,30 @@ def test_a_node_at_work_is_left_alone(writer: Writer, run: RunFolder, clock: Any
     assert len(read_ledger(run)) == 2
 
 
+def test_idle_time_of_a_spot_node_costs_what_the_node_does(
+    run: RunFolder, config: RunConfig, clock: Any
+) -> None:
+    spot = {"usd_per_hour": 0.036, "clock": clock}
+    with (
+        LedgerWriter(run, config, "node", **spot) as node,
+        LedgerWriter(run, config, "core", **spot) as ledger,
+    ):
+        node.add(
+            node_line(
+                run_id="tiny", component="serving", node=node.node, book=node.book,
+                start=BASE, stop=BASE + 3600, resource_id=node.name, usd_per_hour=0.036,
+            )
+        )  # fmt: skip
+        add_usage(ledger, 0, 3600, 0.5, usd_per_hour=0.036)
+    with LedgerWriter(run, config, "settle", clock=clock) as closing:
+        settle(run, closing, ended=[node.name])
+    [idle] = [line for line in read_ledger(run) if line.charge_class == "idle"]
+
+    assert idle.billed_cost_usd == pytest.approx(0.036 * 3 / 4)
+    assert idle.quantity == pytest.approx(1.5 * 3600)
+    assert reconcile(run).reconciles
+
+
 def test_nodes_of_one_type_share_their_idle_time(writer: Writer, run: RunFolder) -> None:
     with writer("one") as one, writer("two") as two, writer("core") as ledger:
         add_node(one, 0, 100)

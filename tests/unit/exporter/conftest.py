@@ -26,6 +26,8 @@ def put_lines(tmp_path: Path) -> Callable[..., Path]:
 
 
 def _line(changes: dict[str, Any]) -> LedgerLine:
+    """A line of $1 that took 10 core-seconds; a cost that is given is taken to be so many times the price."""
+    price = changes.get("billed_cost_usd", 1.0) / changes.get("quantity", 10)
     return LedgerLine.model_validate(
         {
             "run_id": "tiny",
@@ -35,8 +37,8 @@ def _line(changes: dict[str, Any]) -> LedgerLine:
             "resource": "aws/c7i.large",
             "quantity": 10,
             "unit": "core-seconds",
-            "list_unit_price": 0.1,
-            "effective_unit_price": 0.1,
+            "list_unit_price": price,
+            "effective_unit_price": price,
             "billed_cost_usd": 1.0,
             "period_start": "2026-01-01T00:00:00Z",
             "period_end": "2026-01-01T00:00:10Z",

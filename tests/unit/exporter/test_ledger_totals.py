@@ -64,6 +64,13 @@ def test_lines_that_cannot_be_read_are_counted_and_left_out(put_lines: PutLines,
     assert totals.unreadable_lines == 1
 
 
+def test_a_cost_that_is_not_quantity_times_price_is_left_out(put_lines: PutLines) -> None:
+    run = put_lines("driver/000000.jsonl", {"effective_unit_price": 0.2}, {})
+    totals = LedgerTotals(str(run))
+    totals.refresh()
+    assert (sum(totals.usd.values()), totals.unreadable_lines) == (1, 1)
+
+
 @pytest.mark.parametrize("cost", [-1.0, float("nan"), float("inf")])
 def test_cost_that_no_counter_can_hold_is_left_out(put_lines: PutLines, cost: float) -> None:
     run = put_lines("driver/000000.jsonl", {"billed_cost_usd": cost}, {})

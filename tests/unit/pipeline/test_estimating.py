@@ -79,6 +79,22 @@ def test_runs_beside_and_runs_remembered_are_found_once(finished: RunFolder, con
     assert [seen.run for seen in find_seen(config, None)] == [finished.location]
 
 
+def test_a_run_of_two_tries_is_no_evidence(finished: RunFolder, config: RunConfig) -> None:
+    for start in (0.0, 300.0):
+        with LedgerWriter(finished, config, "node") as ledger:
+            ledger.add(
+                node_line(
+                    run_id="tiny", component="pipeline", node=ledger.node, book=ledger.book,
+                    start=start, stop=start + 100,
+                )
+            )  # fmt: skip
+    seen = observe(finished)
+    assert seen is not None
+    assert seen.tries == 2
+    remember(seen)
+    assert find_seen(config, str(Path(finished.location).parent / "next")) == []
+
+
 def test_runs_of_another_kind_or_machine_are_not_comparable(
     finished: RunFolder, run_config: Callable[..., RunConfig]
 ) -> None:
@@ -118,6 +134,10 @@ def test_estimate_and_actual_are_put_side_by_side_and_the_error_is_kept(
     assert record["error"] == pytest.approx(0.25)
     assert record["within_range"] is True
     assert record["stages"]["rest"] == {"actual_s": 65, "estimated_s": 25}
+    # A node of $0.08925 an hour was up for 200 s; the dollars of the estimate are at the prices given above.
+    assert record["dollars"]["node"]["actual_usd"] == pytest.approx(200 / 3600 * 0.08925)
+    assert record["dollars"]["node"]["estimated_usd"] == pytest.approx(160 / 3600 * 0.1)
+    assert record["dollars"]["training"]["estimated_usd"] == held.training_usd.value
     assert finished.read("actual.json") == json.loads(json.dumps(record))
     [remembered] = find_seen(config, None)
     assert remembered.error == pytest.approx(0.25)

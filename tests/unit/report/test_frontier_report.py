@@ -17,6 +17,7 @@ from equipoise.errors import RunFolderError
 from equipoise.report.class_figure import class_figure
 from equipoise.report.corruption_figure import corruption_figure
 from equipoise.report.cost_figure import SHOWN, cost_figure
+from equipoise.report.estimate_table import estimate_table
 from equipoise.report.frontier_data import frontier_data
 from equipoise.report.frontier_report import render_report, write_report
 from equipoise.report.groups import read_standing
@@ -226,14 +227,29 @@ def test_what_the_run_cost_is_told_as_on_its_ledger(make_run: MakeRun) -> None:
 
 
 def test_estimate_and_actual_stand_side_by_side(make_run: MakeRun) -> None:
-    took = {"total": {"actual_s": 612.0, "estimated_s": 580.0}, "error": 0.055, "within_range": True}
-    page = Page(render_report(make_run(actual=took)))
+    def about(value: float) -> dict[str, float]:
+        return {"value": value, "low": value * 0.8, "high": value * 1.2}
+
+    estimate = {
+        "basis": "earlier runs",
+        "seconds": {"teacher": about(100.0)},
+        "total_s": about(580.0),
+        "training_usd": about(0.002),
+    }
+    took = {
+        "stages": {"teacher": {"actual_s": 125.0}},
+        "total": {"actual_s": 609.0},
+        "dollars": {"training": {"actual_usd": 0.0021}},
+    }
+    page = Page(render_report(make_run(estimate=estimate, actual=took)))
     assert "Estimate against actual" in page.headings
-    for cell in ("total.actual_s", "612", "total.estimated_s", "580", "within_range", "yes"):
-        assert cell in page.text
-    # A run that is under way has its estimate alone.
-    page = Page(render_report(make_run(estimate={"basis": "earlier runs"})))
-    assert "Estimate against actual" in page.headings
+    told = page.text[page.text.index("Estimate against actual") :]
+    for cell in ("125 s", "+25%", "464 s to 696 s", "609 s", "+5%", "$0.00200", "$0.00210", "earlier runs"):
+        assert cell in told
+    # A run that is under way has its estimate alone, and one without any has what it took.
+    assert "580 s" in estimate_table(estimate, {})
+    assert "There was no estimate when the run began." in estimate_table({}, took)
+    assert estimate_table({}, {}) == ""
 
 
 def test_machines_that_differ_are_warned_of(make_run: MakeRun, make_candidate: MakeCandidate) -> None:

@@ -3,7 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from equipoise.runs import Candidate, Figure
-from equipoise.search.comparability import disturbed_note, find_slower, hardware_note, slower_notes
+from equipoise.search.comparability import (
+    disturbed_note,
+    find_slower,
+    hardware_note,
+    memory_note,
+    slower_notes,
+)
 
 Build = Callable[..., Candidate]
 
@@ -62,4 +68,18 @@ def test_a_disturbed_machine_is_named(build_candidate: Build) -> None:
     assert note is not None
     assert note.startswith(
         "1 of 2 candidates were timed on a disturbed machine (up to 1.4 times slower than calm)"
+    )
+
+
+def test_memory_beyond_what_is_priced_is_named(build_candidate: Callable[..., Candidate]) -> None:
+    def taking(gib: float | None) -> Candidate:
+        found = build_candidate()
+        size = None if gib is None else int(gib * 2**30)
+        return found.model_copy(update={"speed": found.speed.model_copy(update={"peak_memory_bytes": size})})
+
+    assert memory_note([taking(None), taking(1)], 1) is None
+    note = memory_note([taking(None), taking(1.5), taking(0.5)], 1)
+    assert note == (
+        "1 of 3 candidates take more memory (up to 1.5 GiB) than cost.replica_memory_gib (1) prices: "
+        "raise it and rank again"
     )
