@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from equipoise.config.run import RunConfig
 from equipoise.costs.ledger_writer import LedgerWriter
@@ -51,7 +52,7 @@ class ReplicaClock:
             usd_per_hour=ledger.usd_per_hour,
         )
         self._model_name = model_name
-        self._reserved = {
+        self._reserved: dict[str, Any] = {
             "cores": cores,
             "memory_gib": ledger.config.cost.replica_memory_gib,
             "gpus": ledger.config.cost.replica_gpus,

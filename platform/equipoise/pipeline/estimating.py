@@ -152,17 +152,19 @@ def record_actual(run: RunFolder) -> dict[str, Any] | None:
 
 def _compare(run: RunFolder, seen: SeenRun) -> dict[str, Any]:
     held = RunEstimate.model_validate(run.read("estimate.json")) if run.has("estimate.json") else None
-    stages = {stage: _beside(seen.seconds[stage], held and held.seconds[stage], "s") for stage in STAGES}
-    total = _beside(seen.total_s, held and held.total_s, "s")
+    stages = {
+        stage: _beside(seen.seconds[stage], held.seconds[stage] if held else None, "s") for stage in STAGES
+    }
+    total = _beside(seen.total_s, held.total_s if held else None, "s")
     lines = read_ledger(run)
     by_component = ledger_usd(lines)["component"]
     node_usd = math.fsum(
         line.billed_cost_usd for line in lines if line.kind == "node" and line.component == PIPELINE
     )
     dollars = {
-        "training": _beside(by_component.get("training", 0.0), held and held.training_usd, "usd"),
-        "search": _beside(by_component.get("search", 0.0), held and held.search_usd, "usd"),
-        "node": _beside(node_usd, held and held.node_usd, "usd"),
+        "training": _beside(by_component.get("training", 0.0), held.training_usd if held else None, "usd"),
+        "search": _beside(by_component.get("search", 0.0), held.search_usd if held else None, "usd"),
+        "node": _beside(node_usd, held.node_usd if held else None, "usd"),
     }
     return {
         "fingerprint": seen.fingerprint,

@@ -14,8 +14,10 @@ def estimate_table(estimate: dict[str, Any], actual: dict[str, Any]) -> str:
     """From `estimate.json` and `actual.json`, either of which may be missing; nothing where both are."""
     if not (estimate or actual):
         return ""
-    rows = [_row(name, *cells, "s") for name, *cells in _seconds(estimate, actual)]
-    rows += [_row(f"{name} dollars", *cells, "usd") for name, *cells in _dollars(estimate, actual)]
+    rows = [_row(name, expected, took, "s") for name, expected, took in _seconds(estimate, actual)]
+    rows += [
+        _row(f"{name} dollars", expected, took, "usd") for name, expected, took in _dollars(estimate, actual)
+    ]
     basis = estimate.get("basis")
     caption = f"The estimate rests on {basis}." if basis else "There was no estimate when the run began."
     return table(_HEAD, rows, caption)
