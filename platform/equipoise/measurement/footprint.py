@@ -42,14 +42,10 @@ def measure_peak_memory(
         spec = {"task": task.describe(), "engine": engine, "precision": precision, "model": str(model)}
         (folder / _SPEC).write_text(json.dumps(spec), encoding="utf-8")
         encoded = [task.encode(inputs) for inputs in batches]
-        np.savez(
-            folder / _BATCHES,
-            **{
-                f"{place}/{name}": arrays[name]
-                for place, arrays in enumerate(encoded)
-                for name in task.inputs
-            },
-        )
+        arrays: dict[str, Any] = {
+            f"{place}/{name}": batch[name] for place, batch in enumerate(encoded) for name in task.inputs
+        }
+        np.savez(folder / _BATCHES, **arrays)
         try:
             done = subprocess.run(  # noqa: S603
                 [sys.executable, "-m", __name__, str(folder)],
