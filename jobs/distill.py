@@ -9,7 +9,7 @@ import argparse
 import sys
 
 from equipoise.errors import EquipoiseError
-from equipoise.pipeline.display import Lines
+from equipoise.pipeline.display import open_lines
 from equipoise.pipeline.training import distill_file
 
 
@@ -22,9 +22,9 @@ def main() -> None:
     )
     parser.add_argument("--out", help="run folder; default: the config's output, or runs/NAME")
     given = parser.parse_args()
-    lines = Lines()
     try:
-        lines.say(f"done: {distill_file(given.file, given.out, given.layers, lines)}")
+        with open_lines() as lines:
+            lines.say(f"done: {distill_file(given.file, given.out, given.layers, lines)}")
     except EquipoiseError as error:
         sys.stderr.write(f"equipoise: {error}\n")
         sys.exit(error.exit_status)

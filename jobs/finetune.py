@@ -9,7 +9,7 @@ import argparse
 import sys
 
 from equipoise.errors import EquipoiseError
-from equipoise.pipeline.display import Lines
+from equipoise.pipeline.display import open_lines
 from equipoise.pipeline.training import finetune_file
 
 
@@ -19,9 +19,9 @@ def main() -> None:
     parser.add_argument("-f", "--file", required=True, help="run config (YAML)")
     parser.add_argument("--out", help="run folder; default: the config's output, or runs/NAME")
     given = parser.parse_args()
-    lines = Lines()
     try:
-        lines.say(f"done: {finetune_file(given.file, given.out, lines)}")
+        with open_lines() as lines:
+            lines.say(f"done: {finetune_file(given.file, given.out, lines)}")
     except EquipoiseError as error:
         sys.stderr.write(f"equipoise: {error}\n")
         sys.exit(error.exit_status)

@@ -22,8 +22,9 @@ import pytest
 import yaml
 
 from equipoise.ray_runtime import free_port
+from equipoise.runs import RunFolder
 
-# Sixteen jobs, each a process that starts its libraries anew.
+# Twenty jobs, each a process that starts its libraries anew.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 START_S, JOB_S = 120, 400
@@ -254,7 +255,10 @@ def test_each_job_of_a_family_succeeds_and_leaves_what_it_should(
 ) -> None:
     build, model = FAMILIES[name]
     family = build(tmp_path, intent_rows, request.getfixturevalue(model))
-    values = tiny_run(training={"epochs": 2, "workers": 1}, distillation={"epochs": 1}, **family.values)
+    ports = {"port": free_port(), "metrics_port": free_port(), "teacher_rows": 20}
+    values = tiny_run(
+        training={"epochs": 2, "workers": 1}, distillation={"epochs": 1}, serving=ports, **family.values
+    )
     if name == "image_classification":
         del values["model"]["max_length"]
     config = tmp_path / "run.yaml"
@@ -298,6 +302,15 @@ def test_each_job_of_a_family_succeeds_and_leaves_what_it_should(
         for line in part.read_text(encoding="utf-8").splitlines()
     ]
     assert [line["row"] for line in lines] == list(range(TEST_ROWS))
+
+    # The whole run goes on from there: what `equipoise run -f` does.
+    shown = cluster.submit("jobs/search.py", "-f", str(config), "--out", str(run))
+    assert f"done: {run}" in shown
+    candidates = RunFolder(run).candidates()
+    assert {candidate.recipe.distilled for candidate in candidates} == {True, False}
+    assert json.loads((run / "choice.json").read_text())["feasible"]
+    for name in ("test.json", "bundle/bundle.json", "report.html"):
+        assert (run / name).is_file(), name
 
 
 def test_without_the_token_no_job_is_taken(cluster: TokenCluster) -> None:

@@ -63,6 +63,15 @@ def test_every_place_tells_one_number_for_one_thing(finished: Finished, runs: An
     assert finished.summary["choice"]["total_usd"] == told["$ of the choice's life"]["show"]
 
 
+def test_the_learning_curve_rises_in_labels(finished: Finished) -> None:
+    points = finished.run.read("learning_curve.json")["points"]
+    whole = finished.run.read("data.json")["splits"]["train"]["rows"]
+    assert [point["rows"] for point in points] == [round(whole / 2 / 2), round(whole / 2), whole]
+    assert all(point["core_s"] > 0 and 0 <= point["metric"]["value"] <= 1 for point in points)
+    teacher = next(candidate for candidate in finished.run.candidates() if candidate.is_teacher)
+    assert points[-1]["metric"]["value"] == pytest.approx(teacher.quality.metric.value, abs=0.02)
+
+
 def test_a_run_that_does_not_add_up_ends_with_5(finished: Finished, runs: Any) -> None:
     """A doubled line of the search, in a run that is finished; put right again, it ends with 0."""
     lines = [path for path in (finished.folder / "ledger").glob("trial-*/*.jsonl") if path.stat().st_size]

@@ -57,7 +57,6 @@ class Finished:
 def finished(runs: Any, tiny_run: Callable[..., dict[str, Any]]) -> Finished:
     values = tiny_run(
         search={"trials": TRIALS},
-        cost={"learning_curve": True},
         serving={"port": free_port(), "metrics_port": free_port(), "teacher_rows": 20},
     )
     folder = runs.folder / "run"
@@ -111,15 +110,6 @@ def test_what_the_run_took_is_remembered_for_the_next_estimate(finished: Finishe
     estimate = json.loads(found.stdout)
     assert (estimate["basis"], estimate["runs"]) == ("earlier runs", 1)
     assert estimate["total_s"]["value"] == pytest.approx(took["total"]["actual_s"], rel=0.3)
-
-
-def test_the_learning_curve_rises_in_labels(finished: Finished) -> None:
-    points = finished.run.read("learning_curve.json")["points"]
-    whole = finished.run.read("data.json")["splits"]["train"]["rows"]
-    assert [point["rows"] for point in points] == [round(whole / 2 / 2), round(whole / 2), whole]
-    assert all(point["core_s"] > 0 and 0 <= point["metric"]["value"] <= 1 for point in points)
-    teacher = next(candidate for candidate in finished.run.candidates() if candidate.is_teacher)
-    assert points[-1]["metric"]["value"] == pytest.approx(teacher.quality.metric.value, abs=0.02)
 
 
 def test_cost_and_rerank_tell_what_the_run_told(finished: Finished, runs: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -75,6 +76,7 @@ def test_a_killed_driver_goes_on_from_its_checkpoint_and_a_student_follows(
         timeout=150,
     )
     assert distilled.returncode == 0, distilled.stderr
+    assert re.search(r"distilling .* · \d+/\d+ · loss .* left · ", distilled.stdout), distilled.stdout
     assert (Path(distilled.stdout.splitlines()[-1].removeprefix("done: ")) / "model.safetensors").is_file()
 
     wrong = subprocess.run(
