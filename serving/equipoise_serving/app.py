@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -12,14 +13,16 @@ from equipoise.config.load import validate_config
 from equipoise.config.section import Section
 from equipoise.config.serving import ServingConfig
 from equipoise.costs.capacity import ReplicaCapacity, plan_capacity
-from equipoise.errors import ConfigError
+from equipoise.errors import ConfigError, RunFolderError
 from equipoise.ray_runtime import HEAD_SLOT
 from equipoise.runs.records import Speed
-from equipoise_serving.replica_ledger import ReplicaLedger
+from equipoise_serving.replica_ledger import ReplicaLedger, open_replica_ledger
 from equipoise_serving.writable import check_writes
 
 if TYPE_CHECKING:
     from ray.serve import Application
+
+_log = logging.getLogger("ray.serve")
 
 MAX_ONGOING_REQUESTS = 4096
 """As many as the front keeps connections; what may wait is bounded, in rows, by the replica itself."""
@@ -29,6 +32,11 @@ class ApplicationArgs(Section):
     """`args` of an application in a Serve config file."""
 
     bundle: str = Field("", description="Bundle or run folder, a path or URI; without one, it says so.")
+    run: str | None = Field(
+        None,
+        description="Run folder whose ledger replicas meter themselves in, at its prices; default: that of "
+        "the bundle, where it lies in one. Empty meters nothing.",
+    )
     model_name: str | None = Field(
         None, description="Name in paths, answers, metrics; default: the bundle's."
     )
@@ -53,19 +61,43 @@ def build(args: dict[str, Any]) -> Application:
     Raises:
         ConfigError: a key or value is wrong.
         BundleError: a bundle is named, and there is none, or it is a language model that cannot write.
+        RunFolderError: a run is named, and there is none.
     """
     given = validate_config(ApplicationArgs, args, where="args")
     if not given.bundle:
         return _waiting_app()
     folder, manifest = find_bundle(given.bundle)
     check_writes(manifest, given.serving, folder)
+    ledger = _find_ledger(folder, given.run)
+    if ledger is None and given.serving.max_usd_per_hour is not None:
+        raise ConfigError(
+            "there is no price of a replica to hold it against",
+            where="serving.max_usd_per_hour",
+            value=given.serving.max_usd_per_hour,
+            remedy="name the run whose prices hold (run), or leave it out",
+        )
     return build_app(
         folder,
         given.serving,
         model_name=given.model_name or manifest.name,
         num_cpus=given.num_cpus,
+        usd_per_core_second=ledger.usd_per_core_second if ledger else None,
         capacity=measured_capacity(manifest.candidate, CostConfig(p99_ms=given.p99_ms)),
+        ledger=ledger,
     )
+
+
+def _find_ledger(bundle: str, run: str | None) -> ReplicaLedger | None:
+    """The ledger of the run that was named, or else of the one that the bundle lies in; None without one."""
+    if run is not None:
+        return open_replica_ledger(run) if run else None
+    beside = bundle.removesuffix("/bundle")
+    try:
+        return None if beside == bundle else open_replica_ledger(beside)
+    except (RunFolderError, ConfigError) as error:
+        # Nobody asked for it: a bundle that was copied by itself, or priced by a book that is elsewhere.
+        _log.warning("replicas are not metered: %s", error)
+        return None
 
 
 def _waiting_app() -> Application:

@@ -1,4 +1,4 @@
-"""A replica's own lines in the ledger: what it reserved, used and answered, every 20 seconds."""
+"""A replica's own lines in a run's ledger: what it reserved, used and answered, every 20 seconds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from equipoise.config.load import validate_config
 from equipoise.config.run import RunConfig
 from equipoise.costs.ledger_writer import LedgerWriter
-from equipoise.errors import EquipoiseError
+from equipoise.costs.price_book import load_prices, node_usd_per_hour
+from equipoise.errors import EquipoiseError, RunFolderError
 from equipoise.runs import RunFolder
 
 HEARTBEAT_S = 20.0
@@ -29,6 +31,32 @@ class ReplicaLedger:
     """Node type of the price book that the replicas run on."""
     usd_per_hour: float | None = None
     """What is paid for such a node; None is its list price."""
+
+    @property
+    def usd_per_core_second(self) -> float:
+        """What is paid for a core of such a node."""
+        entry = load_prices(self.config.cost).node(self.node)
+        paid = entry.usd_per_hour if self.usd_per_hour is None else self.usd_per_hour
+        return paid / entry.vcpus / 3600
+
+
+def open_replica_ledger(run: str) -> ReplicaLedger:
+    """The ledger of a run folder, at the prices of the run's own config.
+
+    Args:
+        run: a path or URI.
+
+    Raises:
+        RunFolderError: there is no run.
+        ConfigError: its config or its price book cannot be used here.
+        StorageError: the store does not answer.
+    """
+    folder = RunFolder(run)
+    if not folder.has("config.json"):
+        raise RunFolderError("is no run folder", where=folder.location, remedy="name a run's folder")
+    config = validate_config(RunConfig, folder.read("config.json"), where=folder.path("config.json"))
+    paid = node_usd_per_hour(load_prices(config.cost), config.cost)
+    return ReplicaLedger(folder.location, config, config.cost.node, paid)
 
 
 class ReplicaClock:

@@ -12,17 +12,16 @@ from pathlib import Path
 
 from equipoise import ray_runtime
 from equipoise.bundle import MANIFEST, Bundle, open_bundle
-from equipoise.config import RunConfig, validate_config
 from equipoise.config.cost import CostConfig
 from equipoise.config.serving import ServingConfig
-from equipoise.costs.price_book import load_prices, node_usd_per_hour
+from equipoise.costs.price_book import core_second_usd, load_prices
 from equipoise.data import Layout
 from equipoise.errors import EquipoiseError, InterruptedRunError, ServiceError
 from equipoise.exporter.client import read_metric
 from equipoise.pipeline.metered_node import metered_node
 from equipoise.pipeline.preflight import check_port
 from equipoise.runs import RunFolder
-from equipoise_serving.replica_ledger import ReplicaLedger
+from equipoise_serving.replica_ledger import ReplicaLedger, open_replica_ledger
 from equipoise_serving.writable import check_writes, is_language_model
 
 _START_S = 30.0
@@ -64,11 +63,8 @@ def keep_serving(
     if run is None:
         _serve(bundle, config, None, None, tell, follow)
         return
-    folder = RunFolder(run)
-    run_config = validate_config(RunConfig, folder.read("config.json"), where=folder.path("config.json"))
-    cost = run_config.cost
-    ledger = ReplicaLedger(folder.location, run_config, cost.node, node_usd_per_hour(load_prices(cost), cost))
-    with metered_node(folder, run_config, ledger.node, "serving", ledger.usd_per_hour):
+    ledger = open_replica_ledger(str(run))
+    with metered_node(RunFolder(run), ledger.config, ledger.node, "serving", ledger.usd_per_hour):
         _serve(bundle, config, run, ledger, tell, follow)
 
 
@@ -87,8 +83,9 @@ def _serve(
 
         name = bundle.manifest.name
         cost = ledger.config.cost if ledger else CostConfig()
-        book = load_prices(cost)
-        usd_per_core_second = node_usd_per_hour(book, cost) / book.node(cost.node).vcpus / 3600
+        usd_per_core_second = (
+            ledger.usd_per_core_second if ledger else core_second_usd(load_prices(cost), cost.node)
+        )
 
         def serve(found: Bundle) -> str:
             return deploy(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from equipoise.bundle import write_bundle
 from equipoise.config.cost import CostConfig
 from equipoise.config.serving import ServingConfig
 from equipoise.costs.capacity import flat_capacity
-from equipoise.errors import BundleError, ConfigError
+from equipoise.errors import BundleError, ConfigError, RunFolderError
+from equipoise.runs import RunFolder
 from equipoise_serving.app import build, build_app, measured_capacity
 
 
@@ -57,3 +60,37 @@ def test_replicas_without_a_load_curve_are_not_scaled() -> None:
     assert measured_capacity({}, CostConfig()) is None
     with pytest.raises(ConfigError, match=r"serving.max_replicas: .* no measured speed \(got 9\)"):
         build_app("/bundle", ServingConfig(max_replicas=9), model_name="tiny")
+
+
+@pytest.fixture
+def finished(tmp_path: Path, tiny_task: Any, tiny_classifier: Path, run_config: Any) -> Path:
+    """A run folder with a bundle."""
+    run = tmp_path / "run"
+    RunFolder(run).put(run_config(cost={"spot": True}).model_dump(mode="json"), "config.json")
+    options: dict[str, Any] = {"name": "tiny", "task": tiny_task, "engine": "torch", "precision": "fp32"}
+    write_bundle(run / "bundle", model_folder=tiny_classifier, candidate={}, **options)
+    return run
+
+
+def metered_in(args: dict[str, Any]) -> Any:
+    """The ledger that replicas of such an application are handed."""
+    return build(args)._bound_deployment.init_args[-1]
+
+
+def test_replicas_of_a_runs_bundle_are_metered_in_the_run(finished: Path, tmp_path: Path) -> None:
+    for bundle in (finished, finished / "bundle"):
+        ledger = metered_in({"bundle": str(bundle)})
+        assert (ledger.run_location, ledger.node) == (str(finished), "aws/c7i.large")
+        assert ledger.usd_per_hour == pytest.approx(0.0363, rel=0.5)
+    assert metered_in({"bundle": str(finished), "run": ""}) is None
+    copied = tmp_path / "copied"
+    shutil.copytree(finished / "bundle", copied)
+    assert metered_in({"bundle": str(copied)}) is None
+    assert metered_in({"bundle": str(copied), "run": str(finished)}).run_location == str(finished)
+    with pytest.raises(RunFolderError, match="is no run folder"):
+        build({"bundle": str(copied), "run": str(tmp_path / "none")})
+
+
+def test_a_cap_in_dollars_needs_prices(finished: Path) -> None:
+    with pytest.raises(ConfigError, match=r"serving.max_usd_per_hour: there is no price"):
+        build({"bundle": str(finished), "run": "", "serving": {"max_usd_per_hour": 1.0}})
