@@ -113,3 +113,20 @@ def break_even_rps(curve: LoadCurve, other: LoadCurve, highest_rps: float) -> fl
         return 0.0
     last = int(np.flatnonzero(dearer)[-1])
     return None if last == len(starts) - 1 else float(starts[last + 1])
+
+
+def break_even_sentence(name: str, rival: str, rps: float | None, highest_rps: float, months: float) -> str:
+    """What `break_even_rps` found, for a reader.
+
+    Args:
+        name: of the one that may become cheaper; `rival` of the other.
+        rps: what was found up to `highest_rps`.
+        months: horizon that the dollars are over.
+    """
+    term = f"over {months:g} months, training and search included"
+    if rps is None:
+        return f"up to {highest_rps:g} requests/s {name} is not cheaper than {rival} {term}"
+    if rps == 0:
+        return f"at every rate {name} is cheaper than {rival} {term}"
+    rate = f"{rps:,.0f}" if rps >= 100 else f"{rps:.3g}"
+    return f"above {rate} requests/s {name} is cheaper than {rival} {term}"

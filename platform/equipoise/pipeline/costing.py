@@ -11,7 +11,7 @@ from equipoise.config.cost import CostConfig
 from equipoise.config.load import validate_config
 from equipoise.costs.capacity import plan_capacity
 from equipoise.costs.data_lever import LearningPoint, learning_steps
-from equipoise.costs.load_curve import LoadCurve, break_even_rps, load_curve
+from equipoise.costs.load_curve import LoadCurve, break_even_rps, break_even_sentence, load_curve
 from equipoise.costs.price_book import PriceBook, core_second_usd, load_prices, stale_note
 from equipoise.costs.profiles import TrafficProfile, load_profile
 from equipoise.costs.serving_plan import plan_serving
@@ -162,18 +162,11 @@ def break_even(candidate: Candidate, other: Candidate, traffic: Traffic) -> dict
     rate = break_even_rps(curve_of(candidate, traffic), curve_of(other, traffic), traffic.highest_rps)
     name = f"{candidate.recipe.label} on {traffic.cost.node}"
     rival = f"the teacher ({other.recipe.label})" if other.is_teacher else other.recipe.label
-    term = f"over {traffic.cost.horizon_months:g} months, training and search included"
-    if rate is None:
-        sentence = f"up to {traffic.highest_rps:g} requests/s {name} is not cheaper than {rival} {term}"
-    elif rate == 0:
-        sentence = f"at every rate {name} is cheaper than {rival} {term}"
-    else:
-        sentence = f"above {_rate(rate)} requests/s {name} is cheaper than {rival} {term}"
     return {
         "recipe_hash": candidate.recipe_hash,
         "than": other.recipe_hash,
         "rps": rate,
-        "sentence": sentence,
+        "sentence": break_even_sentence(name, rival, rate, traffic.highest_rps, traffic.cost.horizon_months),
     }
 
 
@@ -235,7 +228,3 @@ def _pick(run: RunFolder, candidates: list[Candidate], name: str | None) -> Cand
         return find_candidate(run, candidates, name)
     eligible = [candidate for candidate in candidates if candidate.eligible] or candidates
     return min(eligible, key=lambda c: (c.cost.total_usd, c.recipe_hash))
-
-
-def _rate(rps: float) -> str:
-    return f"{rps:,.0f}" if rps >= 100 else f"{rps:.3g}"

@@ -16,7 +16,7 @@ from equipoise.report.corruption_figure import corruption_figure
 from equipoise.report.cost_figure import BAR_HEIGHT, cost_figure
 from equipoise.report.frontier_data import frontier_data
 from equipoise.report.groups import Standing, read_record, read_standing
-from equipoise.report.load_figure import load_figure
+from equipoise.report.load_figure import break_evens, load_figure
 from equipoise.report.progress_figure import progress_figure
 from equipoise.report.style import AXIS, FRONTIER_LAYOUT, STYLE
 from equipoise.runs import RunFolder
@@ -61,7 +61,7 @@ def render_report(run: RunFolder) -> str:
         sections.classes(standing),
         sections.corruptions() if "corruptions" in figures else "",
         sections.costs(),
-        sections.load() if "load" in figures else "",
+        sections.load(break_evens(standing, config)) if "load" in figures else "",
         sections.progress() if "progress" in figures else "",
         sections.candidates(standing),
         sections.rejected(standing),

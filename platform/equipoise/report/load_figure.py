@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from equipoise.config.cost import CostConfig
 from equipoise.costs.capacity import plan_capacity
-from equipoise.costs.load_curve import load_curve
+from equipoise.costs.load_curve import LoadCurve, break_even_rps, break_even_sentence, load_curve
 from equipoise.costs.price_book import load_prices
 from equipoise.costs.profiles import load_profile
 from equipoise.errors import InputError
@@ -33,17 +33,12 @@ _DASHES = ("solid", "dot", "dash", "longdash", "dashdot", "longdashdot")
 def load_figure(standing: Standing, config: dict[str, Any]) -> dict[str, Any] | None:
     """Serving dollars of choice, teacher and the cheapest frontier members at each arrival rate, idle and
     minimum replicas included; None where the run's prices or profile cannot be read here."""
-    try:
-        cost = CostConfig.model_validate(config.get("cost", {}))
-        book, profile = load_prices(cost), load_profile(cost.profile)
-        rates = np.geomspace(1, max(_LEAST_HIGHEST_RPS, cost.rps * _HIGHEST_FACTOR), _POINTS)
-        drawn = []
-        for candidate in _chosen(standing):
-            capacity = plan_capacity(candidate.speed, cost)
-            curve = load_curve(candidate.cost, capacity, cost, book, profile)
-            drawn.append((candidate, curve.usd_per_1k(curve.serving_usd(rates), rates)))
-    except (InputError, ValidationError):
+    found = _curves(standing, config)
+    if found is None:
         return None
+    cost, curves = found
+    rates = np.geomspace(1, _highest_rps(cost), _POINTS)
+    drawn = [(candidate, curve.usd_per_1k(curve.serving_usd(rates), rates)) for candidate, curve in curves]
     others = iter(zip(_OTHERS, _DASHES, strict=True))
     traces = []
     for candidate, usd in drawn:
@@ -77,6 +72,50 @@ def load_figure(standing: Standing, config: dict[str, Any]) -> dict[str, Any] | 
             ],
         },
     }  # fmt: skip
+
+
+def break_evens(standing: Standing, config: dict[str, Any]) -> list[str]:
+    """Above which rate each curve of the figure is cheaper in total than the teacher, in sentences."""
+    found = _curves(standing, config)
+    teacher = standing.teacher
+    if found is None or teacher is None:
+        return []
+    cost, curves = found
+    whole = {candidate.recipe_hash: curve for candidate, curve in curves}[teacher.recipe_hash]
+    highest_rps = _highest_rps(cost)
+    return [
+        break_even_sentence(
+            f"{candidate.recipe.label} on {cost.node}",
+            f"the teacher ({teacher.recipe.label})",
+            break_even_rps(curve, whole, highest_rps),
+            highest_rps,
+            cost.horizon_months,
+        )
+        for candidate, curve in curves
+        if not candidate.is_teacher
+    ]
+
+
+def _curves(
+    standing: Standing, config: dict[str, Any]
+) -> tuple[CostConfig, list[tuple[Candidate, LoadCurve]]] | None:
+    """Of what is drawn; None where the run's prices or profile cannot be read here."""
+    try:
+        cost = CostConfig.model_validate(config.get("cost", {}))
+        book, profile = load_prices(cost), load_profile(cost.profile)
+        return cost, [
+            (
+                candidate,
+                load_curve(candidate.cost, plan_capacity(candidate.speed, cost), cost, book, profile),
+            )
+            for candidate in _chosen(standing)
+        ]
+    except (InputError, ValidationError):
+        return None
+
+
+def _highest_rps(cost: CostConfig) -> float:
+    return max(_LEAST_HIGHEST_RPS, cost.rps * _HIGHEST_FACTOR)
 
 
 def _chosen(standing: Standing) -> list[Candidate]:

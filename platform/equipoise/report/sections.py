@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -102,15 +103,17 @@ def costs() -> str:
     return _section("What a life costs", _figure("costs", caption))
 
 
-def load() -> str:
-    """The load curves."""
+def load(break_evens: Sequence[str]) -> str:
+    """The load curves, and where they cross the teacher's."""
     caption = (
         "Serving dollars per 1,000 requests of choice, teacher and the cheapest of the frontier, at each "
         "average arrival rate with the run's traffic profile and latency objective: whole replicas, so "
         "their idle time and the last one that always stays up are in it. The dotted line is the declared "
-        "rate. `equipoise cost` names where one becomes cheaper than another."
+        "rate. `equipoise cost` tells the same of any two."
     )
-    return _section("What a request costs at other traffic", _figure("load", caption))
+    crossings = "".join(f"<li>{escape(sentence)}</li>" for sentence in break_evens)
+    body = _figure("load", caption) + (f"<ul>{crossings}</ul>" if crossings else "")
+    return _section("What a request costs at other traffic", body)
 
 
 def candidates(standing: Standing) -> str:
