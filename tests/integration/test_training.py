@@ -120,11 +120,12 @@ def test_two_workers_learn_and_write_a_model_folder(
 @pytest.mark.parametrize(
     "setups",
     [
-        # (workers, ZeRO stage)
+        # (workers, ZeRO stage); test_training_loop.py has them in one process, without Ray.
         pytest.param([(1, 0), (2, 3)], id="one-and-two-workers"),
-        pytest.param([(2, 0), (2, 1), (2, 2), (1, 3)], id="every-stage", marks=pytest.mark.slow),
+        pytest.param([(2, 0), (2, 1), (2, 2), (1, 3)], id="every-stage"),
     ],
 )
+@pytest.mark.slow
 def test_workers_and_zero_stages_come_to_the_same_loss_and_weights(
     config: Config, tiny_bert: Path, examples: Examples, tmp_path: Path, setups: list[tuple[int, int]]
 ) -> None:
