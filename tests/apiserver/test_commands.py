@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def test_a_bundle_is_deployed_waited_for_and_removed(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--context", "prod"), "no such context"),
+        (("--context", f"none-{uuid.uuid4().hex}"), "no such context"),
         (("--namespace", "no-such-namespace"), "kubectl create namespace no-such-namespace"),
         (("--context", "nobody"), 'User "nobody" cannot'),
         (("--context", "expired"), "does not accept these credentials; they may have expired"),

@@ -43,6 +43,7 @@ IMPOSSIBLE = [
     ("gpu", 'kueue.queue="q"', "kueue.queue: Kueue admits no cluster that scales by itself"),
     ("gpu", 'gcsFaultTolerance.redis.address=""', "gcsFaultTolerance.redis.address: is empty"),
     ("s3", "serving.enabled=false", "ingress.enabled: there is no endpoint to lead to"),
+    ("default", "serving.workerGroups.cpu=null", "serving.workerGroups: every group is null"),
     ("kind", 'storage.kind="none"', "serving.bundle: /equipoise/runs/demo/bundle is a path"),
 ]
 
@@ -56,6 +57,28 @@ def test_values_that_contradict_each_other_are_refused(
     done = helm("template", "eq", CHART, "-f", values, "--set-json", value, *kinds)
     assert done.returncode != 0
     assert said in done.stderr
+
+
+def test_who_submits_may_fetch_results_out_of_pods_only_where_that_is_said(render: Render) -> None:
+    people = 'submitters=[{"kind": "Group", "name": "people"}]'
+
+    def rights(*options: str) -> set[tuple[str, str]]:
+        [role] = [
+            each
+            for each in render("default", [people, *options])
+            if each["kind"] == "Role" and each["metadata"]["name"].endswith("-submitter")
+        ]
+        return {
+            (resource, verb)
+            for rule in role["rules"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+
+    assert rights("submittersMayExec=true") - rights() == {
+        ("pods/exec", "get"),
+        ("pods/exec", "create"),
+    }
 
 
 # Endpoint
