@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,6 +213,43 @@ def test_the_worked_example_is_what_the_code_computes() -> None:
     traffic = {"rps", "horizon_months", "profile", "p99_ms", "mean_replicas"}
     every = {"total_usd"} | CostTerms.model_fields.keys() - traffic
     assert printed["choice"].keys() == every
+
+
+CALCULATION = re.compile(r"(?<![\d.])\(?\d[\d,.]*(?: [×/+−] \(?\d[\d,.]*\)?)+")
+"""Numbers with signs between them, as a person would type them into a calculator."""
+
+
+def calculate(text: str) -> float:
+    """What a pocket calculator shows for a calculation as it is printed."""
+    plain = text.replace(",", "").replace("×", "*").replace("−", "-")
+    assert re.fullmatch(r"[\d.+*/() -]+", plain), plain
+    return float(eval(plain))  # noqa: S307 - digits and signs alone
+
+
+def test_a_pocket_calculator_shows_what_the_worked_example_prints() -> None:
+    text = read("docs/cost-model.md").partition("## A worked example")[2].partition("\n## ")[0]
+    checked = 0
+    for row in (line.strip("|").split("|") for line in text.splitlines() if line.startswith("| `")):
+        term, calculation, result = (cell.strip() for cell in row)
+        found = CALCULATION.search(calculation)
+        if found is None:
+            assert calculation in ("the six terms", "its six terms", "not needed"), calculation
+            continue
+        value, printed = calculate(found[0]), float(result.strip("$").replace(",", ""))
+        if "rounded up" in calculation:
+            assert math.ceil(value) == printed, term
+        else:
+            # Factors are printed rounded: to seven digits a hundred-thousandth is their share.
+            assert value == pytest.approx(printed, rel=2e-4), term
+        checked += 1
+    assert checked == 16
+    # In running text, and in the table of office hours: a calculation, an equals sign, its result.
+    sums = re.findall(rf"({CALCULATION.pattern}) =\s+\**\$?([\d.,]*\d)", " ".join(text.split()))
+    for calculation, printed in sums:
+        wanted = float(printed.replace(",", ""))
+        decimals = len(printed.partition(".")[2])
+        assert calculate(calculation) == pytest.approx(wanted, rel=2e-4, abs=0.5 * 10**-decimals), calculation
+    assert len(sums) >= 9
 
 
 def test_the_worked_example_compares_its_two_sides_rightly() -> None:
