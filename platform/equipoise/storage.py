@@ -112,6 +112,18 @@ def put_bytes(location: str, content: bytes) -> None:
             raise
 
 
+def remove(location: str) -> None:
+    """Remove one object; nothing happens where there is none.
+
+    Raises:
+        StorageError: the store refused it.
+        InputError: it is not allowed.
+    """
+    system, path = open_location(location)
+    with storage_faults(location), contextlib.suppress(FileNotFoundError):
+        system.delete_file(path)
+
+
 def put_json(location: str, value: Any) -> None:
     """Write JSON, whole or not at all."""
     put_bytes(location, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())

@@ -6,6 +6,7 @@ import csv
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,10 @@ def texts(intent_rows: Callable[[int, int], list[tuple[str, str]]]) -> list[str]
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
-    """The texts as CSV, with an empty one, one of too many columns and one that is too long among them."""
+    """The texts as CSV; among them one that is empty, one of too many columns, one that is too long and one
+    that is no UTF-8, after them one that is empty."""
     path = tmp_path_factory.mktemp("predict") / "in.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "text"))
         for number, text in enumerate(texts):
@@ -57,7 +59,10 @@ def table(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
                 writer.writerow((number, "one", "column too many"))
             if number == 8000:
                 writer.writerow((number, "long " * 100_000))
+            if number == 8100:
+                writer.writerow((number, "caf\udce9"))
             writer.writerow((number, text))
+        writer.writerow((ROWS, " "))
     return path
 
 
@@ -93,7 +98,7 @@ def test_a_killed_prediction_goes_on_and_equals_one_in_process(
     record = json.loads(again.stdout)
     assert record["rows"] == ROWS
     assert record["rows_of_earlier_tries"] == done
-    assert record["bad_rows"] == 3
+    assert record["bad_rows"] == 5
     for name, written in first.items():
         assert (parts / name).stat().st_mtime_ns == written
 
@@ -105,13 +110,38 @@ def test_a_killed_prediction_goes_on_and_equals_one_in_process(
     expected = [labels[index] for index in predictor.answers(texts).predicted]
     assert [answer["label"] for answer in answers] == expected
 
-    reasons = {entry["reason"] for entry in read_lines(sorted((out / "bad").iterdir()))}
-    assert reasons == {
+    bad = read_lines(sorted((out / "bad").iterdir()))
+    assert [entry["reason"] for entry in bad] == [
         "is empty",
         "line has 3 columns where the header has 2",
         "text has 500,000 bytes, more than data.max_row_bytes allows",
-    }
-    assert list((out / "ledger").rglob("*.jsonl"))
+        "is not UTF-8 text: invalid continuation byte",
+        "is empty",
+    ]
+
+    once_more = runs.call(*arguments, "--json", "--workers", "1")
+    assert once_more.returncode == 0, once_more.stderr
+    record = json.loads(once_more.stdout)
+    assert (record["rows"], record["rows_of_earlier_tries"], record["bad_rows"]) == (ROWS, ROWS, 5)
+    assert read_lines(sorted((out / "bad").iterdir())) == bad
+
+
+def test_what_is_reserved_is_billed_on_the_node_that_is_named(
+    runs: Any, bundle: Bundle, intent_test_csv: Path, tmp_path: Path
+) -> None:
+    out, node = tmp_path / "out", "aws/m7i.4xlarge"
+    done = runs.call(
+        "predict", str(bundle.folder), str(intent_test_csv), str(out), "--workers", "1", "--node", node
+    )
+    assert done.returncode == 0, done.stderr
+    lines = read_lines(sorted((out / "ledger").rglob("*.jsonl")))
+    assert {line["resource"] for line in lines if line["component"] != "storage"} == {node}
+    [work] = [line for line in lines if line["component"] == "inference"]
+    start, end = (datetime.fromisoformat(work[f"period_{edge}"]) for edge in ("start", "end"))
+    # One process of one core, whatever the machine has.
+    assert work["requested"] == pytest.approx((end - start).total_seconds(), rel=0.01)
+    reconciled = runs.call("ledger", "reconcile", str(out))
+    assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr
 
 
 def test_a_folder_of_other_predictions_is_refused(
@@ -136,6 +166,7 @@ def test_a_folder_of_other_predictions_is_refused(
         ("absent", "in.csv", "holds neither a bundle nor a trained model"),
         (None, "absent.csv", "no such file"),
         (None, "columns.csv", "has no column 'text'"),
+        (None, "columns.jsonl", "no row of it can be used; the first, "),
     ],
 )
 def test_what_cannot_be_predicted_at_all_is_one_line(
@@ -143,6 +174,7 @@ def test_what_cannot_be_predicted_at_all_is_one_line(
 ) -> None:
     (tmp_path / "in.csv").write_text("text\na\n")
     (tmp_path / "columns.csv").write_text("body\na\n")
+    (tmp_path / "columns.jsonl").write_text('{"body": "a"}\n{"body": "b"}\n')
     done = runs.call("predict", model or str(bundle.folder), str(tmp_path / data), str(tmp_path / "out"))
     assert done.returncode == 2
     assert fault in done.stderr

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from equipoise.cli.job_options import DEFAULT_NODE, Model, Node, PromptColumn, TextColumn
+
 _SHOWN_CLASSES = 30
 _SHOWN_CONFUSIONS = 5
 
@@ -19,26 +21,23 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL|BUNDLE|RUN", help="A bundle, a run folder, or RUN/teacher.")
-    ],
+    model: Model,
     data: Annotated[
         str, typer.Option("--data", help="Labelled rows: a path, a URI, or sample://NAME/SPLIT.")
     ],
     out: Annotated[
         str, typer.Option("--out", help="Folder for evaluation.json and its ledger.")
     ] = "evaluation",
-    text_column: Annotated[str, typer.Option(help="Column that holds the text or the words.")] = "text",
+    text_column: TextColumn = "text",
     label_column: Annotated[str, typer.Option(help="Column that holds the label or the tags.")] = "label",
-    prompt_column: Annotated[
-        str | None, typer.Option(help="Of a language model, column that holds what the text follows.")
-    ] = None,
+    prompt_column: PromptColumn = None,
     rows: Annotated[
         int | None, typer.Option(min=2, help="Only a stratified, seeded part of this size.")
     ] = None,
     robustness_rows: Annotated[
         int, typer.Option(min=0, help="Rows that are corrupted to measure robustness; 0 leaves it out.")
     ] = 500,
+    node: Node = DEFAULT_NODE,
     json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Print per-class precision, recall and F1, averages, confusions, robustness and calibration."""
@@ -55,7 +54,7 @@ def evaluate(
         robustness_rows=robustness_rows,
     )
     with open_progress(quiet=json) as tell:
-        record = evaluate(model, data, out, settings, tell)
+        record = evaluate(model, data, out, settings, tell, node=node)
     if json:
         from json import dumps
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from equipoise.cli.job_options import DEFAULT_NODE, Model, Node, PromptColumn, TextColumn
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
@@ -13,15 +15,18 @@ def add_to(app: typer.Typer) -> None:
 
 
 def predict(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL|BUNDLE|RUN", help="A bundle, a run folder, or RUN/teacher.")
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Argument(metavar="IN", help="Rows, unlabelled: a path, a URI, sample://NAME/SPLIT, or hf://…"),
     ],
-    data: Annotated[str, typer.Argument(metavar="IN", help="Rows: a path, a URI, or sample://NAME/SPLIT.")],
     out: Annotated[str, typer.Argument(metavar="OUT", help="Folder for parts, bad rows and ledger.")],
-    text_column: Annotated[str, typer.Option(help="Column that holds the text or the words.")] = "text",
+    text_column: TextColumn = "text",
+    prompt_column: PromptColumn = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of one core each; default: one a core.")
     ] = None,
+    node: Node = DEFAULT_NODE,
     join: Annotated[str | None, typer.Option(help="Then write all answers, in order, to this file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
@@ -40,7 +45,8 @@ def predict(
     from equipoise.pipeline.prediction import join_parts, predict
 
     with open_progress(quiet=json) as tell:
-        record = predict(model, data, out, Columns(text_column), workers=workers, tell=tell)
+        columns = Columns(text_column, prompt=prompt_column)
+        record = predict(model, data, out, columns, workers=workers, node=node, tell=tell)
     if join:
         join_parts(out, join)
     if json:

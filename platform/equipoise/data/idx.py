@@ -23,15 +23,24 @@ def is_idx_images(path: str) -> bool:
     return PurePosixPath(path).name.removesuffix(".gz").endswith(("-idx3-ubyte", "-idx4-ubyte"))
 
 
-def read_idx(system: pafs.FileSystem, path: str, name: str, max_bytes: int) -> Iterator[RawRow]:
+def read_idx(
+    system: pafs.FileSystem, path: str, name: str, max_bytes: int, *, labelled: bool = True
+) -> Iterator[RawRow]:
     """(where, image, label) of each image; `…images-idx3-ubyte` has its labels in `…labels-idx1-ubyte`.
 
-    Images are arrays of (height, width) or (height, width, 3) bytes.
+    Images are arrays of (height, width) or (height, width, 3) bytes. Without `labelled` no labels are
+    looked for, and they are None.
 
     Raises:
         DataError: a file is damaged or missing, the two do not fit, or they unpack to more than `max_bytes`.
     """
     images = _read_array(system, path, name, max_bytes)
+    labels = _read_labels(system, path, name, max_bytes, len(images)) if labelled else [None] * len(images)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True), start=1):
+        yield f"{name} image {number}", image, label
+
+
+def _read_labels(system: pafs.FileSystem, path: str, name: str, max_bytes: int, count: int) -> list[int]:
     labels_path = path.replace("images-idx3", "labels-idx1").replace("images-idx4", "labels-idx1")
     labels_name = name.replace("images-idx3", "labels-idx1").replace("images-idx4", "labels-idx1")
     if labels_path == path or system.get_file_info(labels_path).type != pafs.FileType.File:
@@ -42,12 +51,12 @@ def read_idx(system: pafs.FileSystem, path: str, name: str, max_bytes: int) -> I
             remedy="keep …images-idx3-ubyte and …labels-idx1-ubyte in one folder",
         )
     labels = _read_array(system, labels_path, labels_name, max_bytes)
-    if labels.ndim != 1 or len(labels) != len(images):
+    if labels.ndim != 1 or len(labels) != count:
         raise DataError(
-            f"has {len(labels)} labels for {len(images)} images", where=labels_name, remedy="fetch both again"
+            f"has {len(labels)} labels for {count} images", where=labels_name, remedy="fetch both again"
         )
-    for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True), start=1):
-        yield f"{name} image {number}", image, label
+    found: list[int] = labels.tolist()
+    return found
 
 
 def _read_array(system: pafs.FileSystem, path: str, name: str, max_bytes: int) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""A folder of images: one folder a label, image files in each."""
+"""A folder of images: one folder a label with image files in each, or image files alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import fs as pafs
 
-from equipoise.data.readers import RawRow
+from equipoise.data.readers import OnFault, RawRow, refuse
 from equipoise.errors import DataError
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
@@ -19,14 +19,25 @@ MAX_PIXELS = 64_000_000
 """Largest image that is decoded; a small file can say that it unpacks to gigabytes."""
 
 
-def read_image_folder(system: pafs.FileSystem, path: str, name: str, max_side: int) -> Iterator[RawRow]:
+def read_image_folder(
+    system: pafs.FileSystem,
+    path: str,
+    name: str,
+    max_side: int,
+    *,
+    labelled: bool = True,
+    on_fault: OnFault | None = None,
+) -> Iterator[RawRow]:
     """(where, image, label) of `LABEL/FILE` below a folder, in the order of their names.
 
     Args:
         max_side: images whose shorter side is longer are scaled down to it as they are read.
+        labelled: whether each file must stand in the folder of its label; where it need not, files at any
+            depth are read, and the labels are None.
+        on_fault: called with what is wrong with one file, which is then left out.
 
     Raises:
-        DataError: there are no images, or one cannot be decoded.
+        DataError: there are no images, or one cannot be decoded and nobody takes the fault.
     """
     files = sorted(
         (
@@ -34,7 +45,7 @@ def read_image_folder(system: pafs.FileSystem, path: str, name: str, max_side: i
             for info in system.get_file_info(pafs.FileSelector(path, recursive=True))
             if info.type == pafs.FileType.File
             and PurePosixPath(info.path).suffix.lower() in IMAGE_EXTENSIONS
-            and len(PurePosixPath(info.path).relative_to(path).parts) == 2
+            and (not labelled or len(PurePosixPath(info.path).relative_to(path).parts) == 2)
         ),
         key=lambda info: str(info.path),
     )
@@ -42,13 +53,26 @@ def read_image_folder(system: pafs.FileSystem, path: str, name: str, max_side: i
         raise DataError(
             "holds no images",
             where=name,
-            remedy=f"put files ({', '.join(IMAGE_EXTENSIONS)}) into one folder a label",
+            remedy=f"put files ({', '.join(IMAGE_EXTENSIONS)}) into "
+            + ("one folder a label" if labelled else "it"),
         )
     for info in files:
         relative = PurePosixPath(info.path).relative_to(path)
-        with system.open_input_stream(info.path) as stream:
-            content = stream.read()
-        yield f"{name}/{relative}", decode_image(content, f"{name}/{relative}", max_side), relative.parts[0]
+        where = f"{name}/{relative}"
+        try:
+            image = decode_image(_read_file(system, info.path, where), where, max_side)
+        except DataError as error:
+            refuse(error, on_fault)
+            continue
+        yield where, image, relative.parts[0] if labelled else None
+
+
+def _read_file(system: pafs.FileSystem, path: str, where: str) -> bytes:
+    try:
+        with system.open_input_stream(path) as stream:
+            return bytes(stream.read())
+    except PermissionError as error:
+        raise DataError("cannot be read", where=where, remedy="check its permissions") from error
 
 
 def decode_image(content: bytes, where: str, max_side: int | None = None) -> NDArray[np.uint8]:

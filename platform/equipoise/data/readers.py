@@ -23,6 +23,9 @@ OnFault = Callable[[DataError], None]
 """Takes what is wrong with one line, where the lines after it can still be read."""
 
 _BUFFER_BYTES = 1 << 20
+_NO_TEXT = "\N{REPLACEMENT CHARACTER}"
+_UNCLOSED = "unexpected end of data"
+"""What the csv module says where a quote is still open at the end of the file."""
 
 
 def read_csv(
@@ -40,34 +43,57 @@ def read_csv(
         DataError: a line is no UTF-8 or no CSV, or a column is missing.
     """
     with system.open_input_stream(path) as stream:
-        # The csv module refuses fields above 128 KiB; the limit that applies here is max_row_bytes.
-        csv.field_size_limit(sys.maxsize)
-        reader = csv.reader(decode_lines(stream, name), strict=True)
         header: list[str] = []
-        started = 1
+
+        def leave_out(fault: DataError) -> None:
+            # Below a header that cannot be read nothing can.
+            refuse(fault, on_fault if header else None)
+
+        for where, fields in _read_records(stream, name, leave_out):
+            if not fields:
+                continue
+            if not header:
+                header = [column.strip() for column in fields]
+                text_at = find_column(header, text_column, where, "data.text_column")
+                label_at = find_column(header, label_column, where, label_key)
+                continue
+            if len(fields) != len(header):
+                fault = DataError(
+                    f"line has {len(fields)} columns where the header has {len(header)}",
+                    where=where,
+                    remedy="put texts that hold commas in double quotes",
+                )
+                leave_out(fault)
+                continue
+            yield where, fields[text_at], fields[label_at]
+
+
+def _read_records(stream: pa.NativeFile, name: str, on_fault: OnFault) -> Iterator[tuple[str, list[str]]]:
+    """(where, fields) of each record, which may take several lines; `on_fault` gets each that has a fault.
+
+    Raises:
+        DataError: a quote is never closed, so that there is no telling what of the rest was meant as rows.
+    """
+    faults: list[DataError] = []
+    # The csv module refuses fields above 128 KiB; the limit that applies here is max_row_bytes.
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(decode_lines(stream, name, faults.append), strict=True)
+    while True:
+        where, fields = f"{name}:{reader.line_num + 1}", None
         try:
-            for fields in reader:
-                where, started = f"{name}:{started}", reader.line_num + 1
-                if not fields:
-                    continue
-                if not header:
-                    header = [column.strip() for column in fields]
-                    text_at = find_column(header, text_column, where, "data.text_column")
-                    label_at = find_column(header, label_column, where, label_key)
-                    continue
-                if len(fields) != len(header):
-                    fault = DataError(
-                        f"line has {len(fields)} columns where the header has {len(header)}",
-                        where=where,
-                        remedy="put texts that hold commas in double quotes",
-                    )
-                    _refuse(fault, on_fault)
-                    continue
-                yield where, fields[text_at], fields[label_at]
+            fields = next(reader)
+        except StopIteration:
+            return
         except csv.Error as error:
-            raise DataError(
-                f"is not valid CSV: {error}", where=f"{name}:{started}", remedy="check its double quotes"
-            ) from error
+            fault = DataError(f"is not valid CSV: {error}", where=where, remedy="check its double quotes")
+            if str(error) == _UNCLOSED:
+                raise fault from error
+            faults.append(fault)
+        if faults:
+            on_fault(faults[0])
+            faults.clear()
+        elif fields is not None:
+            yield where, fields
 
 
 def read_jsonl(
@@ -85,7 +111,11 @@ def read_jsonl(
         DataError: a line is no UTF-8 or no JSON object, or lacks a column.
     """
     with system.open_input_stream(path) as stream:
-        for number, line in enumerate(decode_lines(stream, name), start=1):
+        faults: list[DataError] = []
+        for number, line in enumerate(decode_lines(stream, name, faults.append), start=1):
+            if faults:
+                refuse(faults.pop(), on_fault)
+                continue
             if not line.strip():
                 continue
             where = f"{name}:{number}"
@@ -95,7 +125,7 @@ def read_jsonl(
                     if column not in row:
                         find_column(list(row), column, where, key)
             except DataError as error:
-                _refuse(error, on_fault)
+                refuse(error, on_fault)
                 continue
             yield where, row[text_column], row[label_column]
 
@@ -112,7 +142,12 @@ def _parse_object(line: str, where: str) -> dict[str, object]:
     return row
 
 
-def _refuse(fault: DataError, on_fault: OnFault | None) -> None:
+def refuse(fault: DataError, on_fault: OnFault | None) -> None:
+    """Hand a fault to whoever takes it.
+
+    Raises:
+        DataError: nobody does.
+    """
     if on_fault is None:
         raise fault
     on_fault(fault)
@@ -196,22 +231,31 @@ def find_column(found: Sequence[str], column: str, where: str, key: str) -> int:
     )
 
 
-def decode_lines(stream: pa.NativeFile, name: str) -> Iterator[str]:
-    """Decoded lines with their ends; an initial byte-order mark is dropped."""
+def decode_lines(stream: pa.NativeFile, name: str, on_fault: OnFault | None = None) -> Iterator[str]:
+    """Decoded lines with their ends; an initial byte-order mark is dropped.
+
+    Args:
+        on_fault: called with what is wrong with a line before it comes, with U+FFFD for what is no text.
+
+    Raises:
+        DataError: a line is no text, and nobody takes the fault.
+    """
     for number, line in enumerate(io.BufferedReader(stream, _BUFFER_BYTES), start=1):
+        where, encoding = f"{name}:{number}", "utf-8-sig" if number == 1 else "utf-8"
         if b"\0" in line:
-            raise DataError(
-                "is not text: it holds a NUL byte", where=f"{name}:{number}", remedy="save it as UTF-8 text"
-            )
+            fault = "is not text: it holds a NUL byte"
+            refuse(DataError(fault, where=where, remedy="save it as UTF-8 text"), on_fault)
+            line = line.replace(b"\0", _NO_TEXT.encode())
         try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield line.decode(encoding)
         except UnicodeDecodeError as error:
-            raise DataError(
-                f"is not UTF-8 text: {error.reason}",
-                where=f"{name}:{number}",
-                value=line[error.start : error.end],
-                remedy="save it as UTF-8 text",
-            ) from error
+            found = line[error.start : error.end]
+            remedy = "save it as UTF-8 text"
+            refuse(
+                DataError(f"is not UTF-8 text: {error.reason}", where=where, value=found, remedy=remedy),
+                on_fault,
+            )
+            yield line.decode(encoding, errors="replace")
 
 
 def _unpacked_bytes(metadata: parquet.FileMetaData, columns: set[str]) -> int:

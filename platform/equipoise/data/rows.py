@@ -125,16 +125,21 @@ class RowCollector:
 
 
 def check_input(layout: Layout, where: str, value: object, max_row_bytes: int) -> Any:
-    """An input that comes without a label.
+    """An input that comes without a label; of the layout "words" it may be a text too.
+
+    Args:
+        value: of the layout "prompt" a text, or a prompt (None where there is none) and what follows it.
 
     Raises:
         DataError: it is not what the layout asks for.
     """
+    if layout == "words" and isinstance(value, str):
+        layout = "text"
     collector = RowCollector(layout, max_row_bytes)
     if layout == "words":
         collector.add(where, value, ["O"] * len(value) if isinstance(value, Sequence) else value)
     elif layout == "prompt":
-        collector.add(where, None, value)
+        collector.add(where, *(value if isinstance(value, tuple) else (None, value)))
     else:
         collector.add(where, value, "unlabelled")
     return collector.rows().inputs[0]

@@ -6,7 +6,7 @@ Workers on any node tell a board (a Ray actor) how far they are; the display rea
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 BOARD = "equipoise-progress"
@@ -17,19 +17,24 @@ _last_sent_s = 0.0
 
 @dataclass
 class Step:
-    """Where a stage is: `done` of `total` units, and figures worth showing."""
+    """Where a stage is: `done` of `total` units (0 where unknown), and figures worth showing.
+
+    The clock runs since `started_s`, when `before` units were done: by an earlier try, for instance.
+    """
 
     text: str = ""
     done: float = 0
     total: float = 0
     figures: dict[str, float] = field(default_factory=dict)
     started_s: float = 0.0
+    before: float = 0
 
     def left_s(self, now_s: float) -> float | None:
-        """Seconds left at the pace so far; None before there is one."""
-        if self.done <= 0 or self.total <= 0 or self.done > self.total:
+        """Seconds left at the pace since the clock runs; None before there is one."""
+        own = self.done - self.before
+        if own <= 0 or self.total <= 0 or self.done > self.total:
             return None
-        return (now_s - self.started_s) / self.done * (self.total - self.done)
+        return (now_s - self.started_s) / own * (self.total - self.done)
 
 
 class Board:
@@ -39,9 +44,11 @@ class Board:
         self.step = Step()
 
     def tell(self, text: str, done: float, total: float, figures: dict[str, float]) -> None:
-        """Replace the step; the clock restarts where the text changes."""
-        started = self.step.started_s if text == self.step.text else time.time()
-        self.step = Step(text, done, total, figures, started)
+        """Replace the step; the clock restarts where the text changes, or less is done than before."""
+        if text == self.step.text and done >= self.step.done:
+            self.step = replace(self.step, done=done, total=total, figures=figures)
+        else:
+            self.step = Step(text, done, total, figures, time.time(), done)
 
     def read(self) -> Step:
         """The newest step."""

@@ -19,7 +19,7 @@ from equipoise.measurement.bootstrap import draw_resamples, sums_figure
 from equipoise.measurement.class_report import find_confusions, report_classes, report_entities, top_share
 from equipoise.measurement.quality import find_truth, measure_quality
 from equipoise.measurement.robustness import corrupt, measure_robustness
-from equipoise.pipeline.job import open_job
+from equipoise.pipeline.job import DEFAULT_NODE, check_node, open_job
 from equipoise.pipeline.opened_model import ModelSource, find_model
 from equipoise.runs import RunFolder
 from equipoise.tasks import Answers
@@ -52,6 +52,8 @@ def evaluate(
     out: str,
     settings: EvaluationSettings,
     tell: Callable[[str, int, int], None] = lambda *_: None,
+    *,
+    node: str = DEFAULT_NODE,
 ) -> dict[str, Any]:
     """Evaluate a model, write `evaluation.json` and the ledger of it under `out`, and return the record.
 
@@ -59,11 +61,14 @@ def evaluate(
         location: a bundle, a run folder, or a trained model's folder.
         data: where the labelled rows are.
         tell: called with what is done, how much of it is done and of how much.
+        node: node type of the price book that it is billed as.
 
     Raises:
+        ConfigError: the price book has no such node.
         DataError: the data cannot be read, or hold labels that the model does not know.
         ModelError, BundleError: there is no such model, or it is damaged.
     """
+    check_node(node)
     source = find_model(location)
     threads = len(hardware.usable_cores())
     predictor = source.open(threads)
@@ -71,7 +76,7 @@ def evaluate(
     folder = RunFolder(out)
     started = time.perf_counter()
     with (
-        open_job(folder, "evaluate", data=data, model=location) as ledger,
+        open_job(folder, "evaluate", data=data, model=location, node=node) as ledger,
         ledger.meter("evaluation", cores=threads, detail=f"evaluate {source.name}"),
     ):
         record = _measure(predictor, source, rows, settings, tell)
@@ -199,6 +204,7 @@ def _answer(predictor: Predictor, rows: Rows, tell: Callable[[str, int, int], No
 
     order = np.argsort(predictor.task.lengths(rows.inputs), kind="stable")
     parts = []
+    tell("rows", 0, len(order))
     for start in range(0, len(order), _CHUNK_ROWS):
         numbers = order[start : start + _CHUNK_ROWS]
         parts.append((numbers, predictor.answers([rows.inputs[number] for number in numbers])))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from equipoise import hardware, ray_runtime, storage
-from equipoise.data.streams import Columns, count_rows, read_inputs
-from equipoise.errors import EquipoiseError, RetryableError, RunFolderError
+from equipoise import ray_runtime, storage
+from equipoise.data.streams import BadRow, Columns, count_rows, read_inputs
+from equipoise.errors import DataError, EquipoiseError, RetryableError, RunFolderError
 from equipoise.observability.logging import quiet_libraries
-from equipoise.pipeline.job import open_job
+from equipoise.pipeline.job import DEFAULT_NODE, check_node, open_job
 from equipoise.pipeline.opened_model import ModelSource, find_model
-from equipoise.pipeline.prediction_blocks import PredictBlock, RowsSource
+from equipoise.pipeline.prediction_blocks import PredictBlock, RowsSource, drop_unfinished
 from equipoise.runs import RunFolder
 
 RECORD = "prediction.json"
@@ -34,6 +35,7 @@ def predict(
     columns: Columns,
     *,
     workers: int | None = None,
+    node: str = DEFAULT_NODE,
     tell: Tell = lambda *_: None,
 ) -> dict[str, Any]:
     """Predict every row of `data`, and return the record that is written as `prediction.json`.
@@ -43,37 +45,36 @@ def predict(
     read or predicted and why; `ledger/`. Sorted by name, the parts are in the order of the data.
 
     Args:
-        workers: processes of one core each; by default one a core of the machine or cluster.
+        workers: processes of one core each; by default, and on one machine at most, one a core.
+        node: node type of the price book that it is billed as.
         tell: called with what is done, how many rows are done, and of how many (0 where unknown).
 
     Raises:
-        DataError: the data cannot be read at all.
+        DataError: the data cannot be read at all, or no row of them can be used.
+        ConfigError: the price book has no such node.
         ModelError, BundleError: there is no such model, or it is damaged.
         RunFolderError: `out` belongs to another model, or to other data.
         RetryableError: a worker died more often than it is started again.
     """
+    check_node(node)
     source = find_model(location)
     source.open(1)
-    # What is wrong with the whole source is found here, and not in a worker.
-    next(read_inputs(data, source.layout, columns, lambda _: None), None)
+    _check_source(source, data, columns)
     folder = RunFolder(out)
     _claim(folder, source, data, columns)
+    drop_unfinished(folder.path(_PARTS), folder.path("bad"))
     done = find_done(folder)
     total = count_rows(data, source.layout) or 0
     started = time.perf_counter()
-    with (
-        open_job(folder, "predict", data=data, model=location) as ledger,
-        ledger.meter(
-            "inference", cores=workers or len(hardware.usable_cores()), detail=f"predict {source.name}"
-        ),
-    ):
-        # Ray warns of Ray Data's own actors at each start, from C++ and past every logger.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray_runtime.start_ray()
-        try:
-            predicted, busy_s = _run(source, data, columns, folder, done, workers, total, tell)
-        finally:
-            ray_runtime.stop_ray()
+    with contextlib.ExitStack() as stack:
+        # Of a cluster that is joined the nodes are metered, so it is joined first and left last.
+        joined = ray_runtime.is_joined() and stack.enter_context(_ray())
+        ledger = stack.enter_context(open_job(folder, "predict", data=data, model=location, node=node))
+        if not joined:
+            stack.enter_context(_ray())
+        processes = _count_processes(workers)
+        with ledger.meter("inference", cores=processes, detail=f"predict {source.name}"):
+            predicted, busy_s = _run(source, data, columns, folder, done, processes, total, tell)
     record = {
         "model": source.location,
         "data": data,
@@ -107,10 +108,15 @@ def _run(
     columns: Columns,
     folder: RunFolder,
     done: list[tuple[int, int]],
-    workers: int | None,
+    processes: int,
     total: int,
     tell: Tell,
 ) -> tuple[int, float]:
+    """Predict what no part holds; the rows of it, and the seconds that processes were busy, added up.
+
+    Args:
+        total: about how many rows the source has; 0 where that is unknown.
+    """
     import ray
     import ray.data
 
@@ -119,8 +125,6 @@ def _run(
     context.enable_progress_bars = False
     # Ray Data joins small blocks into blocks of 128 MiB, of which one process would get them all.
     context.target_max_block_size = context.target_min_block_size = _BLOCK_BYTES
-    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    actors = workers or max(1, int(cluster.get("CPU", 1)))
     blocks = ray.data.read_datasource(
         RowsSource(data, source.layout, columns, done, PART_ROWS, folder.path("bad")),
         # Without a core of its own: the model's processes hold them all, and reading takes little.
@@ -131,7 +135,7 @@ def _run(
         fn_constructor_args=(source, folder.path(_PARTS), folder.path("bad")),
         batch_size=PART_ROWS,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=actors),
+        compute=ray.data.ActorPoolStrategy(size=processes),
         num_cpus=1,
     )
     rows = sum(last - first + 1 for first, last in done)
@@ -141,7 +145,7 @@ def _run(
         for row in blocks.iter_rows():
             predicted += row["rows"]
             busy_s += row["busy_s"]
-            tell("rows", rows + predicted, max(total, rows + predicted))
+            tell("rows", rows + predicted, max(total, rows + predicted) if total else 0)
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, EquipoiseError):
@@ -151,6 +155,52 @@ def _run(
             f"a worker died: {line}", where=data, remedy="run again to continue; finished parts are kept"
         ) from error
     return predicted, busy_s
+
+
+@contextlib.contextmanager
+def _ray() -> Iterator[bool]:
+    # Ray warns of Ray Data's own actors at each start, from C++ and past every logger.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    ray_runtime.start_ray()
+    try:
+        yield True
+    finally:
+        ray_runtime.stop_ray()
+
+
+def _check_source(source: ModelSource, data: str, columns: Columns) -> None:
+    """Find what is wrong with a source as a whole here, and not in a worker.
+
+    Raises:
+        DataError: it cannot be read, or has rows of which none can be used.
+    """
+    first: list[BadRow] = []
+
+    def keep_first(row: BadRow) -> None:
+        if not first:
+            first.append(row)
+
+    usable = next(read_inputs(data, source.layout, columns, keep_first), None)
+    if usable is None and first:
+        raise DataError(
+            f"no row of it can be used; the first, {first[0].where}, {first[0].reason}",
+            where=data,
+            remedy="is the right column named, and is it the model's kind of data?",
+        )
+
+
+def _count_processes(workers: int | None) -> int:
+    """Processes that there will be, each of one core that is reserved for it; Ray must be up.
+
+    A cluster may grow to what is asked for; one machine does not.
+    """
+    import ray
+
+    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cores = max(1, int(cluster.get("CPU", 1)))
+    if workers is None:
+        return cores
+    return workers if ray_runtime.is_joined() else min(workers, cores)
 
 
 def _claim(folder: RunFolder, source: ModelSource, data: str, columns: Columns) -> None:

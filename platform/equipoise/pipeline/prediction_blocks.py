@@ -19,6 +19,8 @@ from equipoise.pipeline.opened_model import ModelSource
 from equipoise.tasks import Task
 
 _BATCH_ROWS = 32
+_PART, _PREDICTED = "rows-", "predict-"
+"""What the name of a part begins with, and that of the file of rows that the model failed on in it."""
 _SCHEMA = pa.schema([("row", pa.int64()), ("where", pa.string()), ("value", pa.large_string())])
 
 
@@ -27,7 +29,7 @@ class RowsSource(Datasource):
 
     Args:
         done: (first, last) rows of parts that are there already; they are read over.
-        bad: folder for what cannot be read, one file a block.
+        bad: folder for what cannot be read.
     """
 
     def __init__(
@@ -58,27 +60,50 @@ def read_blocks(
     part_rows: int,
     bad: str,
 ) -> Iterator[pa.Table]:
-    """Blocks of the rows that no part holds yet; rows are numbered by what is usable, from 0."""
+    """Blocks of the rows that no part holds yet; rows are numbered by what is usable, from 0.
+
+    What cannot be used is put at every `part_rows` rows of either kind: in files of the same names and
+    contents however often the source is read, and whatever parts there are.
+    """
     refused: list[BadRow] = []
+    files = 0
+
+    def put_refused() -> None:
+        nonlocal files
+        if refused:
+            _put_bad(bad, f"read-{files:06d}.jsonl", refused)
+            files += 1
+
+    def refuse(row: BadRow) -> None:
+        refused.append(row)
+        if len(refused) == part_rows:
+            put_refused()
+
     rows: list[tuple[int, str, str]] = []
     covered = iter(done)
     span = next(covered, None)
-    number = -1
-    for number, (where, value) in enumerate(read_inputs(location, layout, columns, refused.append)):
+    for number, (where, value) in enumerate(read_inputs(location, layout, columns, refuse)):
+        if number % part_rows == 0:
+            put_refused()
         while span and number > span[1]:
             span = next(covered, None)
         if span and number >= span[0]:
-            # A part is written after its block was read, so its bad rows are on record too.
-            refused.clear()
             continue
         rows.append((number, where, pack(value, layout)))
         if len(rows) == part_rows:
-            _put_bad(bad, f"read-{rows[0][0]:012d}.jsonl", refused)
             yield _table(rows)
             rows = []
-    _put_bad(bad, f"read-{rows[0][0] if rows else number + 1:012d}.jsonl", refused)
+    put_refused()
     if rows:
         yield _table(rows)
+
+
+def drop_unfinished(parts: str, bad: str) -> None:
+    """Remove what a killed try put aside of parts that it did not come to put: their rows come again."""
+    whole = set(storage.list_files(parts))
+    for name in storage.list_files(bad):
+        if name.startswith(_PREDICTED) and f"{_PART}{name.removeprefix(_PREDICTED)}" not in whole:
+            storage.remove(f"{bad}/{name}")
 
 
 class PredictBlock:
@@ -113,9 +138,9 @@ class PredictBlock:
             for number, answer in zip(numbers, answers, strict=True)
             if answer is not None
         ]
-        _put_bad(self._bad, f"predict-{numbers[0]:012d}.jsonl", refused)
-        name = f"rows-{numbers[0]:012d}-{numbers[-1]:012d}.jsonl"
-        storage.put_bytes(f"{self._parts}/{name}", "".join(lines).encode())
+        span = f"{numbers[0]:012d}-{numbers[-1]:012d}.jsonl"
+        _put_bad(self._bad, f"{_PREDICTED}{span}", refused)
+        storage.put_bytes(f"{self._parts}/{_PART}{span}", "".join(lines).encode())
 
     def _answer(
         self, inputs: list[Any], places: list[str]

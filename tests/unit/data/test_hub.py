@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
 READ = """
@@ -26,6 +28,14 @@ try:
 except EquipoiseError as error:
     print(error)
     sys.exit(error.exit_status)
+"""
+READ_INPUTS = """
+import json, sys
+from equipoise.data.streams import Columns, count_rows, read_inputs
+location, column = sys.argv[1:]
+bad = []
+shapes = [value.shape for _, value in read_inputs(location, "image", Columns(column), bad.append)]
+print(json.dumps([shapes, bad, count_rows(location, "image")]))
 """
 COMMIT = "1" * 40
 
@@ -48,6 +58,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for config in ("de", "en"):
         table = pa.table({"tokens": [["Anna", config]], "ner": [[1, 0]]})
         put_table(root / "org/double" / config / "test" / "0000.parquet", table, tags)
+    image = io.BytesIO()
+    Image.new("L", (4, 3)).save(image, "PNG")
+    cells = [{"bytes": image.getvalue()}, {"bytes": b"no image"}, None]
+    table = pa.table({"image": cells, "label": [0, 1, 0]})
+    put_table(root / "org/images" / "default/test" / "0000.parquet", table, classes)
     return root
 
 
@@ -107,9 +122,9 @@ def hub(files: Path) -> Iterator[str]:
     server.server_close()
 
 
-def read(cache: Path, endpoint: str, *arguments: str) -> tuple[int, str]:
+def read(cache: Path, endpoint: str, *arguments: str, script: str = READ) -> tuple[int, str]:
     found = subprocess.run(
-        [sys.executable, "-c", READ, *arguments],
+        [sys.executable, "-c", script, *arguments],
         capture_output=True,
         text=True,
         timeout=120,
@@ -144,6 +159,20 @@ def test_a_configuration_is_named_where_there_are_several(hub: str, tmp_path: Pa
     assert status == 2
     assert "has several configurations" in told
     assert "one of de, en" in told
+
+
+def test_a_cell_that_holds_no_image_is_left_out_where_no_labels_are_wanted(hub: str, tmp_path: Path) -> None:
+    location = "hf://org/images/test"
+    status, told = read(tmp_path, hub, location, "image", script=READ_INPUTS)
+    assert status == 0, told
+    shapes, bad, count = json.loads(told)
+    assert (shapes, count) == ([[3, 4]], 3)
+    assert [where for where, _ in bad] == [f"{location} part 0 row {row}" for row in (2, 3)]
+    assert bad[0][1].startswith("cannot be decoded")
+    assert bad[1][1] == "holds no image file"
+    status, told = read(tmp_path, hub, location, "image", "label", "image")
+    assert status == 2
+    assert f"{location} part 0 row 2: cannot be decoded" in told
 
 
 @pytest.mark.parametrize(

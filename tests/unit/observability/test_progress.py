@@ -12,6 +12,12 @@ def test_time_left_is_at_the_pace_so_far() -> None:
     assert Step("x", done=100, total=100, started_s=100.0).left_s(110.0) == 0.0
 
 
+def test_what_an_earlier_try_did_is_no_pace() -> None:
+    step = Step("x", done=900, total=1000, started_s=100.0, before=800)
+    assert step.left_s(110.0) == 10.0
+    assert Step("x", done=800, total=1000, started_s=100.0, before=800).left_s(110.0) is None
+
+
 def test_no_pace_no_time_left() -> None:
     for step in (
         Step("x"),
@@ -31,6 +37,9 @@ def test_the_board_holds_the_newest_step_and_its_start() -> None:
     assert abs(time.time() - first.started_s) < 5
     board.tell("training", 2, 10, {})
     assert board.read().started_s == first.started_s
+    assert (board.read().done, board.read().before) == (2, 1)
+    board.tell("training", 1, 10, {})
+    assert (board.read().done, board.read().before) == (1, 1)
     time.sleep(0.01)
     board.tell("timing", 0, 1, {})
     assert board.read().started_s > first.started_s
