@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import GPT2LMHeadModel
 
 from equipoise.bundle import open_bundle
 from equipoise.config.model import ModelConfig
@@ -170,13 +172,17 @@ def test_the_summary_states_perplexity_and_no_served_figures(finished: Finished,
     assert compared.returncode == 0, compared.stderr
 
 
-def test_a_gpt2_is_distilled_to_fewer_layers_and_runs_in_every_engine(
+def test_a_gpt2_in_shards_is_distilled_to_fewer_layers_and_runs_in_every_engine(
     runs: Any,
     tiny_run: Callable[..., dict[str, Any]],
     tiny_gpt2: Path,
     prompts: Callable[[str, int, int], Path],
 ) -> None:
     """Its config says n_layer, its layers are transposed, its queries, keys and values are one matrix."""
+    teacher_folder = runs.folder / "gpt2-shards"
+    GPT2LMHeadModel.from_pretrained(tiny_gpt2).save_pretrained(teacher_folder, max_shard_size="40KB")
+    shutil.copyfile(tiny_gpt2 / "tokenizer.json", teacher_folder / "tokenizer.json")
+    assert not (teacher_folder / "model.safetensors").exists()
     values = tiny_run(
         task="text_generation",
         data={
@@ -185,7 +191,7 @@ def test_a_gpt2_is_distilled_to_fewer_layers_and_runs_in_every_engine(
             "text_column": "say",
             "prompt_column": "ask",
         },
-        model={"teacher": str(tiny_gpt2), "max_length": 48},
+        model={"teacher": str(teacher_folder), "max_length": 48},
         distillation={
             "epochs": 6,
             "learning_rate": 1e-2,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import GPT2LMHeadModel
 
 from equipoise.config import RunConfig
 from equipoise.errors import ConfigError, EquipoiseError, InputError, ModelError, RunFolderError, ServiceError
@@ -128,13 +129,17 @@ def prompt_rows(tmp_path: Path, intent_rows: Callable[[int, int], list[tuple[str
     return section
 
 
+@pytest.mark.parametrize("shard_size", ["1GB", "40KB"])
 def test_a_gpt2_can_start_with_students_of_fewer_layers(
-    run_config: Build, tiny_gpt2: Path, tmp_path: Path, prompt_rows: dict[str, Any]
+    run_config: Build, tiny_gpt2: Path, tmp_path: Path, prompt_rows: dict[str, Any], shard_size: str
 ) -> None:
+    teacher = tmp_path / "teacher"
+    GPT2LMHeadModel.from_pretrained(tiny_gpt2).save_pretrained(teacher, max_shard_size=shard_size)
+    shutil.copyfile(tiny_gpt2 / "tokenizer.json", teacher / "tokenizer.json")
     changes: dict[str, Any] = {
         "task": "text_generation",
         "data": prompt_rows,
-        "model": {"teacher": str(tiny_gpt2)},
+        "model": {"teacher": str(teacher)},
         "search": {"depths": [1, 2], "layers": ["first"]},
         "constraints": {"max_drop": None, "max_relative_drop": 0.1},
     }
