@@ -38,6 +38,10 @@ def test_a_sound_run_is_told_in_sentences_and_nothing_is_written(
         ({"cost": {"training_node": "aws/none"}}, "cost.training_node"),
         ({"cost": {"replica_memory_gib": 4000}}, "cost.replica_memory_gib"),
         ({"training": {"workers": 2, "batch_size": 15}}, "training.batch_size"),
+        (
+            {"training": {"precision": "bf16", "deepspeed": {"fp16": {"enabled": True}}}},
+            "training.deepspeed.fp16",
+        ),
         ({"search": {"depths": [3]}}, "search.depths"),
         ({"model": {"teacher": "sample://nothing"}}, "sample://nothing"),
         ({"data": {"train": "absent.csv"}}, "absent.csv"),
