@@ -172,6 +172,7 @@ def test_the_summary_states_perplexity_and_no_served_figures(finished: Finished,
     assert compared.returncode == 0, compared.stderr
 
 
+@pytest.mark.timeout(1200)
 def test_a_gpt2_in_shards_is_distilled_to_fewer_layers_and_runs_in_every_engine(
     runs: Any,
     tiny_run: Callable[..., dict[str, Any]],
@@ -205,7 +206,8 @@ def test_a_gpt2_in_shards_is_distilled_to_fewer_layers_and_runs_in_every_engine(
     )
     values["search"]["precisions"] = ["fp32"]
     folder = runs.folder / "gpt2"
-    ended = runs.call("run", "-f", str(runs.write("gpt2.yaml", values)), "--out", str(folder), "--json")
+    config = str(runs.write("gpt2.yaml", values))
+    ended = runs.call("run", "-f", config, "--out", str(folder), "--json", timeout_s=1100)
     assert ended.returncode == 0, ended.stderr
     candidates = RunFolder(folder).candidates()
     assert {candidate.recipe.engine for candidate in candidates} == {"torch", "onnxruntime", "openvino"}
