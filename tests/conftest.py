@@ -209,6 +209,32 @@ def tiny_llama(
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
+    """Folder of an untrained GPT-2: 3 layers, hidden size 32, 48 positions, the tiny Llama's tokenizer."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("tiny_gpt2")
+    shutil.copyfile(tiny_llama / "tokenizer.json", folder / "tokenizer.json")
+    config = GPT2Config(
+        vocab_size=Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size(),
+        n_positions=48,
+        n_embd=32,
+        n_layer=3,
+        n_head=4,
+        n_inner=64,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def tiny_task(tiny_classifier: Path) -> TextClassification:
     """A text classification task with MiniLM's tokenizer and the three topics."""

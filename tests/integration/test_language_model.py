@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import GPT2LMHeadModel
 
 from equipoise.bundle import open_bundle
 from equipoise.config.model import ModelConfig
@@ -168,3 +170,57 @@ def test_the_summary_states_perplexity_and_no_served_figures(finished: Finished,
     assert "macro-F1" not in page
     compared = runs.call("compare", str(finished.folder), "teacher", "choice")
     assert compared.returncode == 0, compared.stderr
+
+
+@pytest.mark.timeout(1200)
+def test_a_gpt2_in_shards_is_distilled_to_fewer_layers_and_runs_in_every_engine(
+    runs: Any,
+    tiny_run: Callable[..., dict[str, Any]],
+    tiny_gpt2: Path,
+    prompts: Callable[[str, int, int], Path],
+) -> None:
+    """Its config says n_layer, its layers are transposed, its queries, keys and values are one matrix."""
+    teacher_folder = runs.folder / "gpt2-shards"
+    GPT2LMHeadModel.from_pretrained(tiny_gpt2).save_pretrained(teacher_folder, max_shard_size="40KB")
+    shutil.copyfile(tiny_gpt2 / "tokenizer.json", teacher_folder / "tokenizer.json")
+    assert not (teacher_folder / "model.safetensors").exists()
+    values = tiny_run(
+        task="text_generation",
+        data={
+            "train": str(prompts("train", 120, 1)),
+            "test": str(prompts("test", 24, 2)),
+            "text_column": "say",
+            "prompt_column": "ask",
+        },
+        model={"teacher": str(teacher_folder), "max_length": 48},
+        distillation={
+            "epochs": 6,
+            "learning_rate": 1e-2,
+            "hidden_weight": 0.1,
+            "relation_weight": 0.1,
+            "relation_heads": 4,
+        },
+        training={"epochs": 12, "learning_rate": 1e-2},
+        search={"trials": 4, "depths": [2], "engines": ["torch", "onnxruntime", "openvino"]},
+        constraints={"max_drop": None, "max_relative_drop": 0.9},
+    )
+    values["search"]["precisions"] = ["fp32"]
+    folder = runs.folder / "gpt2"
+    config = str(runs.write("gpt2.yaml", values))
+    ended = runs.call("run", "-f", config, "--out", str(folder), "--json", timeout_s=1100)
+    assert ended.returncode == 0, ended.stderr
+    candidates = RunFolder(folder).candidates()
+    assert {candidate.recipe.engine for candidate in candidates} == {"torch", "onnxruntime", "openvino"}
+    teacher = next(candidate for candidate in candidates if candidate.is_teacher)
+    assert teacher.quality.metric.value > 0.25
+    students = [candidate for candidate in candidates if candidate.recipe.distilled]
+    assert {candidate.recipe.layers for candidate in students} == {(0, 1)}
+    assert all(student.quality.metric.value > 0.2 for student in students)
+    assert all(student.parameters < teacher.parameters for student in students)
+    assert all(candidate.eligible for candidate in candidates), [c.rejection for c in candidates]
+    shown = RunFolder(folder).read("students", "layers-0-1", "trained.json")
+    assert shown["loss"] > 0
+    bundle = open_bundle(folder / "bundle")
+    engine = open_engine(bundle.manifest.engine, bundle.model_folder, bundle.manifest.precision)
+    [answer] = Predictor(bundle.load_task(), engine).predict([("my parcel is late", " is about delivery")])
+    assert 1 < answer["perplexity"] < 50

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from equipoise import storage
 from equipoise.compression.accuracy_guard import Guard, quantize_guarded
 from equipoise.compression.causal_export import export_causal
 from equipoise.compression.quantization import (
@@ -21,6 +20,7 @@ from equipoise.compression.quantization import (
     quantize_openvino,
 )
 from equipoise.data import Layout
+from equipoise.engines.architectures import read_config
 from equipoise.engines.generation import GENERATION_FILE
 from equipoise.engines.widths import STRUCTURE_FILE
 from equipoise.tasks import Arrays, Task
@@ -159,7 +159,7 @@ def _export_quantized(source: Path, target: Path, task: Task) -> None:
 
 
 def _is_transformer(source: Path) -> bool:
-    return "num_attention_heads" in storage.read_json(str(source / "config.json"))
+    return hasattr(read_config(source), "num_attention_heads")
 
 
 def _export_torch(source: Path, target: Path, precision: str) -> None:

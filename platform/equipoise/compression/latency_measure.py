@@ -58,9 +58,9 @@ def cached_table(
         tell: called with what is being done, how many models are timed and of how many.
     """
     fingerprint = hardware.fingerprint(hardware.describe_hardware())
-    config = storage.read_json(str(base / "config.json"))
+    config = read_config(base)
     measures = {
-        name: config.get(name)
+        name: getattr(config, name, None)
         for name in (
             "model_type",
             "hidden_size",

@@ -7,32 +7,72 @@ import json
 from pathlib import Path
 
 from equipoise import storage
+from equipoise.engines.architectures import find_class, read_config
 from equipoise.errors import ConfigError, ModelError
 from equipoise.runs import Recipe
+
+_FAMILIES = "give a model of the BERT, Llama, GPT-2, ViT or ResNet family"
 
 
 def read_layers(folder: Path) -> tuple[int, tuple[int, ...]]:
     """Number of a model's layers, and those that no student can do without.
 
-    A transformer can lose any of its layers. A ResNet's layers are its residual blocks, counted
-    through all stages; the first block of a stage changes width and size, so it stays.
+    A transformer can lose any of its layers; what its config calls their number, `n_layer` of a GPT-2 say,
+    transformers knows. A ResNet's layers are its residual blocks, counted through all stages; the first
+    block of a stage changes width and size, so it stays.
 
     Raises:
-        ModelError: the config names neither layers nor stages.
+        ModelError: the config is of no type that transformers knows, or names neither layers nor stages.
+        InputError: it is not JSON.
     """
-    config = storage.read_json(str(folder / "config.json"))
-    depths = config.get("depths")
-    if isinstance(depths, list):
+    storage.read_json(str(folder / "config.json"))
+    try:
+        config = read_config(folder)
+    except ValueError as error:
+        raise ModelError(
+            "transformers knows no model of the type that its config.json names",
+            where="model.teacher",
+            value=str(folder),
+            remedy=_FAMILIES,
+        ) from error
+    depths = getattr(config, "depths", None)
+    if isinstance(depths, list | tuple):
         return sum(depths), tuple(sum(depths[:stage]) for stage in range(len(depths)))
-    count = config.get("num_hidden_layers")
+    count = getattr(config, "num_hidden_layers", None)
     if not isinstance(count, int):
         raise ModelError(
             "its config.json names neither num_hidden_layers nor depths",
             where="model.teacher",
             value=str(folder),
-            remedy="give a model of the BERT, GPT, ViT or ResNet family",
+            remedy=_FAMILIES,
         )
     return count, ()
+
+
+def check_stack(folder: Path, model_class: str) -> None:
+    """Refuse a model whose layers cannot be told apart, by its build alone: no weight is read.
+
+    Raises:
+        ModelError: students of fewer layers cannot be made of it.
+    """
+    import torch
+
+    from equipoise.engines.narrowing import find_stack
+
+    config = read_config(folder)
+    if hasattr(config, "depths"):
+        return
+    with torch.device("meta"):
+        model = find_class(model_class).from_config(config)
+    try:
+        find_stack(model)
+    except ModelError as error:
+        raise ModelError(
+            f"layers of a {config.model_type} are not known, and students of fewer are asked for",
+            where="model.teacher",
+            value=str(folder),
+            remedy=f"{_FAMILIES}, or set search.depths to [{read_layers(folder)[0]}]",
+        ) from error
 
 
 def student_layers(

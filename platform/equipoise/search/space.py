@@ -11,7 +11,7 @@ from typing import Any
 from equipoise import hardware
 from equipoise.compression.export import nearest_precision, supported
 from equipoise.compression.latency_table import Fitted
-from equipoise.compression.structure import student_layers
+from equipoise.compression.structure import check_stack, student_layers
 from equipoise.config import RunConfig
 from equipoise.config.search import Importance, SearchConfig, Vocabulary
 from equipoise.data import Layout
@@ -185,6 +185,7 @@ def open_space(
 
     Raises:
         ConfigError: a recipe that cannot be.
+        ModelError: the model's layers are not known.
     """
     search = config.search
     shares = {*search.head_shares, *search.ffn_shares, *search.channel_shares}
@@ -195,6 +196,8 @@ def open_space(
         for place, steps in enumerate(config.compression.recipes)
     ]
     space = Space(search, shape.depth, shape.required, layout=layout, shape=shape, written=written)
+    if any(len(structure.layers) < shape.depth for structure in space.structures.values()):
+        check_stack(folder, model_class)
     if any(precision == PRECISION for _, precision in space.runtimes.values()):
         named = PRECISION in (search.precisions or ())
         check_trainable(config, "search.precisions" if named else "compression.recipes")

@@ -64,7 +64,7 @@ class PieceEncoder:
         inputs = ["input_ids", "attention_mask"]
         if config.get("type_vocab_size", 0) > 1:
             inputs.append("token_type_ids")
-        limit = min(settings.max_length, config.get("max_position_embeddings", settings.max_length))
+        limit = longest_input(config, settings.max_length)
         return cls(Tokenizer.from_file(str(folder / TOKENIZER_FILE)), labels, limit, inputs=inputs)
 
     @classmethod
@@ -113,3 +113,8 @@ class PieceEncoder:
         if "token_type_ids" in self.inputs:
             arrays["token_type_ids"] = np.array([e.type_ids for e in encodings], dtype=np.int64)
         return arrays
+
+
+def longest_input(config: dict[str, Any], asked: int) -> int:
+    """`asked`, or the model's positions where they are fewer; a GPT-2 calls them `n_positions`."""
+    return min(asked, config.get("max_position_embeddings") or config.get("n_positions") or asked)

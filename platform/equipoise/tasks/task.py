@@ -38,7 +38,7 @@ class Task(Protocol):
     model_class: ClassVar[str]
     """The class of transformers that loads the family's pretrained models."""
     files: ClassVar[tuple[str, ...]]
-    """What a pretrained model's folder must hold."""
+    """What a pretrained model's folder must hold; shards and their index stand for `model.safetensors`."""
     ragged: ClassVar[bool]
     """Whether the second axis of the arrays is padded to the longest row."""
     labels: tuple[str, ...]

@@ -17,7 +17,7 @@ from equipoise.errors import BundleError
 from equipoise.runs import TOKEN_LIKELIHOOD
 from equipoise.tasks.answers import IGNORED, Answers
 from equipoise.tasks.chat import CHAT_TEMPLATE_FILE, read_chat_template, read_start_token, render_chat
-from equipoise.tasks.pieces import TOKENIZER_FILE
+from equipoise.tasks.pieces import TOKENIZER_FILE, longest_input
 from equipoise.tasks.task import Arrays
 
 NEXT_IDS = "next_ids"
@@ -79,7 +79,7 @@ class TextGeneration:
         del labels
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         end = config.get("eos_token_id")
-        limit = min(settings.max_length, config.get("max_position_embeddings", settings.max_length))
+        limit = longest_input(config, settings.max_length)
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
         end_id = end[0] if isinstance(end, list) else end
         return cls(tokenizer, limit, end_id, read_chat_template(folder), read_start_token(folder))

@@ -25,6 +25,9 @@ def build_deepspeed_config(
 ) -> dict[str, Any]:
     """The config handed to `deepspeed.initialize`; the user's `training.deepspeed` keys win.
 
+    But for the precision, which is the section's: `check_overrides` refuses another, and a training that
+    is given one of its own (int8 trains in fp32) keeps it.
+
     Raises:
         ConfigError: the batch does not divide over the workers and their accumulation steps.
     """
@@ -61,7 +64,11 @@ def build_deepspeed_config(
     }
     if precision == "fp16":
         generated["fp16"] = {"enabled": True, "loss_scale": training.loss_scale, "initial_scale_power": 16}
-    return _merge(generated, training.deepspeed)
+    merged = _merge(generated, training.deepspeed)
+    for key, named in (("bf16", "bf16"), ("bfloat16", "bf16"), ("fp16", "fp16")):
+        if key in merged:
+            merged[key] = {**merged[key], "enabled": precision == named}
+    return merged
 
 
 def fit_to_workers(deepspeed: dict[str, Any], batch_size: int, workers: int) -> dict[str, Any]:

@@ -86,13 +86,15 @@ class Batch:
     """Some rows as tensors on a worker's device.
 
     `inputs` are the model's arguments; `targets` (rows,) or (rows, longest), `teacher_logits`
-    (places, classes) or None, `teacher_classes` (places, kept) or None.
+    (places, classes) or None, `teacher_classes` (places, kept) or None; `mask` (rows, longest) is true where
+    there is no padding, whether the model takes one or not, or None where nothing is padded.
     """
 
     inputs: dict[str, Any]
     targets: Any
     teacher_logits: Any = None
     teacher_classes: Any = None
+    mask: Any = None
 
 
 def take_batch(examples: Examples, rows: NDArray[np.int64], device: Any, dtype: Any = None) -> Batch:
@@ -122,6 +124,7 @@ def take_batch(examples: Examples, rows: NDArray[np.int64], device: Any, dtype: 
         targets=cut(examples.targets),
         teacher_logits=teach(examples.teacher_logits),
         teacher_classes=teach(examples.teacher_classes),
+        mask=None if longest is None else send(np.arange(longest) < examples.lengths[rows, None]),
     )
 
 

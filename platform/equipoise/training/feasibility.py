@@ -7,6 +7,7 @@ import os
 from equipoise import hardware
 from equipoise.config.training import TrainingConfig
 from equipoise.errors import ConfigError
+from equipoise.training.deepspeed_overrides import check_overrides
 from equipoise.training.workers import trains_on_gpus, worker_range, worker_resources
 
 _WITHOUT_BF16 = ("V100", "P100", "P4", "K80", "T4")
@@ -21,6 +22,7 @@ def check_feasible(training: TrainingConfig) -> None:
     """
     _check_workers(training)
     _check_precision(training)
+    check_overrides(training)
     _check_zero(training)
 
 
@@ -82,16 +84,17 @@ def _check_precision(training: TrainingConfig) -> None:
 
 
 def _check_zero(training: TrainingConfig) -> None:
-    if training.offload_optimizer and training.zero_stage == 0:
+    stage = training.deepspeed.get("zero_optimization", {}).get("stage", training.zero_stage)
+    if training.offload_optimizer and stage == 0:
         raise ConfigError(
             "optimizer states are only offloaded where ZeRO shards them",
             where="training.offload_optimizer",
             value=True,
             remedy="use training.zero_stage 1, 2 or 3",
         )
-    if training.offload_parameters and training.zero_stage != 3:
+    if training.offload_parameters and stage != 3:
         raise ConfigError(
-            f"ZeRO stage {training.zero_stage} keeps whole parameters on each worker",
+            f"ZeRO stage {stage} keeps whole parameters on each worker",
             where="training.offload_parameters",
             value=True,
             remedy="use training.zero_stage 3",

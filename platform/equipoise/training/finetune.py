@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from equipoise import storage
 from equipoise.config import RunConfig
 from equipoise.config.training import LoraConfig
 from equipoise.costs.price_book import core_second_usd, load_prices
+from equipoise.engines.architectures import read_config
 from equipoise.tasks import find_task
 from equipoise.training.batches import count_steps
 from equipoise.training.deepspeed_config import build_deepspeed_config
@@ -121,10 +121,10 @@ def train_quantized(
 
 def _guided_layers(teacher: Path, layers: Sequence[int]) -> tuple[int, Sequence[int]]:
     """Layers of the teacher, and those of the student; of a ResNet its stages, which every student keeps."""
-    config = storage.read_json(str(teacher / "config.json"))
-    if "depths" in config:
-        return len(config["depths"]), range(len(config["depths"]))
-    return int(config.get("num_hidden_layers") or config["n_layer"]), layers
+    config = read_config(teacher)
+    if hasattr(config, "depths"):
+        return len(config.depths), range(len(config.depths))
+    return int(config.num_hidden_layers), layers
 
 
 def _job(

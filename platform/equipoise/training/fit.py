@@ -21,6 +21,9 @@ from equipoise.training.loop import train_worker
 from equipoise.training.weights import MODEL_FILES
 from equipoise.training.workers import scaling_options
 
+DEEPSPEED_FILE = "deepspeed.json"
+"""In a model folder: the DeepSpeed config that it was trained by."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +36,7 @@ def fit(
     scratch: Path,
     nodes: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Train on Ray Train workers and write the model folder at once.
+    """Train on Ray Train workers and write the model folder at once; before, it holds `deepspeed.json` alone.
 
     What a killed try of the same job saved is gone on from. Trainings of other jobs may run beside it.
 
@@ -60,6 +63,8 @@ def fit(
         shutil.rmtree(left, ignore_errors=True)
     checkpoints = scratch / f"checkpoints-{digest}"
     job = replace(job, checkpoints=str(checkpoints))
+    # Before any worker starts: who asks why a training failed needs it most.
+    storage.put_json(str(target / DEEPSPEED_FILE), job.deepspeed)
     done = CheckpointStore(checkpoints).latest()
     if done is not None:
         _log.info("%s goes on from step %d", job.title, done)
@@ -91,7 +96,7 @@ def fit(
         def fill(folder: Path) -> None:
             with checkpoint.as_directory() as weights:
                 shutil.copytree(weights, folder, dirs_exist_ok=True, ignore=_only_the_model)
-            storage.put_json(str(folder / "deepspeed.json"), job.deepspeed)
+            storage.put_json(str(folder / DEEPSPEED_FILE), job.deepspeed)
 
         storage.write_folder(target, fill)
         shutil.rmtree(checkpoints, ignore_errors=True)

@@ -3,6 +3,9 @@
 Attention relations follow MiniLM (Wang et al., 2020; 2021): for queries, keys and values alike, the softmax
 of the scaled products of every two positions. They have the shape of the sequence and not of the model, so
 student and teacher may differ in width and in heads.
+
+Padding counts in neither. Where attention is causal, a position's relations are those to itself and to what
+is before it, as that is all that it ever looks at.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ Tensor = Any
 
 _SEPARATE = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"), ("q_lin", "k_lin", "v_lin"))
 _JOINT = ("c_attn", "Wqkv")
+_UNSEEN = -1e4
+"""In place of a product that does not count; not infinite, as a difference of infinities is no number."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +112,25 @@ def check_guidance(settings: DistillationConfig, folder: Path, model_class: str)
 
 def find_projections(model: Any) -> list[tuple[Any, ...]]:
     """Of each layer the modules that make queries, keys and values: three, or one that makes them all."""
-    found: list[tuple[Any, ...]] = []
+    return [modules for _, modules in _find_attention(model)]
+
+
+def is_causal(model: Any) -> bool:
+    """Whether no position of a model looks at a later one, as its attention says itself."""
+    owners = [owner for owner, _ in _find_attention(model)]
+    return bool(owners) and all(getattr(owner, "is_causal", False) for owner in owners)
+
+
+def _find_attention(model: Any) -> list[tuple[Any, tuple[Any, ...]]]:
+    """The attention of each layer, with its modules that make queries, keys and values."""
+    found: list[tuple[Any, tuple[Any, ...]]] = []
     for module in model.modules():
         for names in _SEPARATE:
             if all(hasattr(module, name) for name in names):
-                found.append(tuple(getattr(module, name) for name in names))
+                found.append((module, tuple(getattr(module, name) for name in names)))
         for name in _JOINT:
             if hasattr(module, name):
-                found.append((getattr(module, name),))
+                found.append((module, (getattr(module, name),)))
     return found
 
 
@@ -128,6 +144,7 @@ class Guide:
 
     def __init__(self, guidance: Guidance, student: Any, teacher: Any) -> None:
         self.guidance, self.teacher = guidance, teacher
+        self.causal = is_causal(teacher)
         self.options = {"output_hidden_states": True} if guidance.hidden_weight else {}
         self._seen: dict[tuple[str, int], list[Any]] = {}
         if guidance.relation_weight:
@@ -137,13 +154,16 @@ class Guide:
                     for part, module in enumerate(layers[place]):
                         module.register_forward_hook(self._keep(side, place, part))
 
-    def loss(self, inputs: dict[str, Any], outputs: Any) -> Tensor:
-        """Weighted sum of the mean losses over the layer pairs, for the batch that the student just saw."""
+    def loss(self, inputs: dict[str, Any], outputs: Any, mask: Tensor | None = None) -> Tensor:
+        """Weighted sum of the mean losses over the layer pairs, for the batch that the student just saw.
+
+        Args:
+            mask: what is no padding, (rows, longest); None where nothing is padded.
+        """
         import torch
 
         with torch.no_grad():
             told = self.teacher(**self._as_the_teacher_reads(inputs), **self.options)
-        mask = inputs.get("attention_mask")
         total: Any = 0.0
         for own, its in self.guidance.pairs:
             if self.guidance.hidden_weight:
@@ -153,7 +173,7 @@ class Guide:
             if self.guidance.relation_weight:
                 pairs = zip(self._projected("student", own), self._projected("teacher", its), strict=True)
                 heads = self.guidance.relation_heads
-                losses = [relation_loss(mine, theirs, mask, heads) for mine, theirs in pairs]
+                losses = [relation_loss(mine, theirs, mask, heads, self.causal) for mine, theirs in pairs]
                 total = total + self.guidance.relation_weight * sum(losses) / len(losses)
         return total / len(self.guidance.pairs)
 
@@ -200,28 +220,37 @@ def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor
     return (squares.mean(dim=-1) * mask).sum() / mask.sum().clamp(min=1)
 
 
-def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor | None, heads: int) -> Tensor:
+def relation_loss(
+    student: Tensor, teacher: Tensor, mask: Tensor | None, heads: int, causal: bool = False
+) -> Tensor:
     """KL divergence of the student's relations from the teacher's (Wang et al., 2021, equations 3 to 6).
 
     Mean over heads and positions that are not padding; (rows, longest, width) each, widths may differ.
+
+    Args:
+        causal: leave out relations to later positions.
     """
     from torch.nn import functional
 
-    mine, theirs = (_relations(projected, mask, heads) for projected in (student, teacher))
+    mine, theirs = (_relations(projected, mask, heads, causal) for projected in (student, teacher))
     divergence = functional.kl_div(mine, theirs, log_target=True, reduction="none").sum(dim=-1).mean(dim=1)
     if mask is None:
         return divergence.mean()
     return (divergence * mask).sum() / mask.sum().clamp(min=1)
 
 
-def _relations(projected: Tensor, mask: Tensor | None, heads: int) -> Tensor:
+def _relations(projected: Tensor, mask: Tensor | None, heads: int, causal: bool) -> Tensor:
     """Log-softmax of the scaled products of every two positions, (rows, heads, longest, longest)."""
+    import torch
+
     rows, longest, width = projected.shape
     split = projected.float().view(rows, longest, heads, width // heads).transpose(1, 2)
     products = split @ split.transpose(-1, -2) / (width // heads) ** 0.5
     if mask is not None:
-        # Not infinite: a difference of infinities would be no number.
-        products = products.masked_fill(mask[:, None, None, :] == 0, -1e4)
+        products = products.masked_fill(mask[:, None, None, :] == 0, _UNSEEN)
+    if causal:
+        later = torch.ones(longest, longest, dtype=torch.bool, device=projected.device).triu(1)
+        products = products.masked_fill(later, _UNSEEN)
     return products.log_softmax(dim=-1)
 
 

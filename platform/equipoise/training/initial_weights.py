@@ -11,8 +11,7 @@ from typing import Any
 from equipoise.engines.architectures import find_class, read_config
 from equipoise.engines.widths import STRUCTURE_FILE
 from equipoise.errors import ModelError
-
-_WEIGHTS_FILE = "model.safetensors"
+from equipoise.training.weight_files import INDEX_FILE, WEIGHTS_FILE, weight_files
 
 
 def load_weights(folder: Path, model_class: str, labels: int | None) -> Any:
@@ -64,14 +63,14 @@ def check_weights(folder: Path, model_class: str, labels: int | None) -> None:
         raise ModelError(
             f"transformers knows it as no {model_class}", where="model.teacher", value=str(folder)
         ) from error
-    try:
-        with torch.device("meta"), safe_open(folder / _WEIGHTS_FILE, "pt") as file:
-            names = file.keys()
-            state = {name: torch.empty(file.get_slice(name).get_shape()) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"cannot be read: {error}", where="model.teacher", value=str(folder / _WEIGHTS_FILE)
-        ) from error
+    state: dict[str, Any] = {}
+    for weights in weight_files(folder):
+        try:
+            with torch.device("meta"), safe_open(weights, "pt") as file:
+                names = file.keys()
+                state |= {name: torch.empty(file.get_slice(name).get_shape()) for name in names}
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"cannot be read: {error}", where="model.teacher", value=str(weights)) from error
     with _quiet_loading():
         model, report = concrete.from_pretrained(
             None,
@@ -89,13 +88,14 @@ def _head_options(labels: int | None) -> dict[str, Any]:
 
 
 def _check_report(folder: Path, model: Any, report: dict[str, Any], labels: int | None) -> None:
-    """Raise unless all that was not read from the file belongs to a new head."""
+    """Raise unless all that was not read from the weights belongs to a new head."""
+    stored = WEIGHTS_FILE if (folder / WEIGHTS_FILE).is_file() else f"the shards of {INDEX_FILE}"
     sizes = {name: (tuple(found), tuple(wanted)) for name, found, wanted in report["mismatched_keys"]}
     unfit = sorted(name for name in sizes if labels is None or not _is_head(model, name))
     if unfit:
         found, wanted = (" x ".join(map(str, size)) for size in sizes[unfit[0]])
         raise ModelError(
-            f"{unfit[0]} is {found} in {_WEIGHTS_FILE} and {wanted} by config.json",
+            f"{unfit[0]} is {found} in {stored} and {wanted} by config.json",
             where="model.teacher",
             value=str(folder),
             remedy="give a folder whose config.json and weights are of one model",
@@ -104,7 +104,7 @@ def _check_report(folder: Path, model: Any, report: dict[str, Any], labels: int 
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ModelError(
-            f"{_WEIGHTS_FILE} has no {missing[0]}{more}",
+            f"no {missing[0]}{more} in {stored}",
             where="model.teacher",
             value=str(folder),
             remedy="give a folder whose config.json and weights are of one model",

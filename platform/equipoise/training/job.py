@@ -11,6 +11,7 @@ from typing import Any
 from equipoise.training.examples import Examples
 from equipoise.training.guidance import Guidance
 from equipoise.training.losses import Objective
+from equipoise.training.weight_files import weight_files
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class TrainingJob:
         )
         values = asdict(plain)
         del values["deepspeed"]["train_micro_batch_size_per_gpu"]
-        weights = Path(self.model_folder) / "model.safetensors"
-        state = weights.stat()
-        content = [values, examples.digest(), state.st_size, state.st_mtime_ns]
+        states = [file.stat() for file in weight_files(Path(self.model_folder))]
+        weights = [number for state in states for number in (state.st_size, state.st_mtime_ns)]
+        content = [values, examples.digest(), *weights]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -196,7 +196,7 @@ class Loop:
             outputs = self.engine(**taken.inputs, **(self.guide.options if self.guide else {}))
             loss = compute_loss(outputs.logits, taken, self.job.objective)
             if self.guide is not None:
-                loss = loss + self.guide.loss(taken.inputs, outputs)
+                loss = loss + self.guide.loss(taken.inputs, outputs, taken.mask)
             loss = loss * share[1]
             self.engine.backward(loss)
             self._apply(step, batch)

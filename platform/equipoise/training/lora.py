@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,10 @@ def add_adapters(model: Any, settings: dict[str, Any], *, new_head: bool = False
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
     try:
-        peft.inject_adapter_in_model(config, model)
+        with warnings.catch_warnings():
+            # It finds by itself that GPT-2's layers are transposed, and warns that it did.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out")
+            peft.inject_adapter_in_model(config, model)
     except ValueError as error:
         raise ConfigError(
             "the model has no such layers",

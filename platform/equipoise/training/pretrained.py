@@ -11,12 +11,14 @@ from equipoise.errors import ModelError, ServiceError
 from equipoise.training.efficientnet import convert_efficientnet
 from equipoise.training.gguf import convert_gguf
 from equipoise.training.new_model import create_model
+from equipoise.training.weight_files import INDEX_FILE, WEIGHTS_FILE, shard_names, weight_files
 
 HUB_SCHEME = "hf://"
 NEW_SCHEME = "new://"
 _FETCHED = (
     "config.json",
-    "model.safetensors",
+    WEIGHTS_FILE,
+    INDEX_FILE,
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -31,7 +33,7 @@ def resolve_pretrained(settings: ModelConfig, files: Sequence[str]) -> Path:
     Args:
         settings: `teacher` is a folder, a GGUF file, `sample://NAME`, `hf://ORG/NAME` (fetched once, then
             cached), or `new://TYPE`: a model of that type of transformers with fresh weights.
-        files: what the folder must hold.
+        files: what the folder must hold; shards and their index stand for `model.safetensors`.
 
     Raises:
         ModelError: there is no such model, or it lacks one of the files.
@@ -58,7 +60,9 @@ def resolve_pretrained(settings: ModelConfig, files: Sequence[str]) -> Path:
     if _is_gguf(folder):
         folder = convert_gguf(folder)
     for name in files:
-        if not (folder / name).is_file():
+        if name == WEIGHTS_FILE:
+            weight_files(folder)
+        elif not (folder / name).is_file():
             raise ModelError(
                 f"has no {name}",
                 where="model.teacher",
@@ -94,8 +98,11 @@ def _download(source: str) -> Path:
     except (HTTPError, OSError):
         reachable = False
     try:
-        found = snapshot_download(name, allow_patterns=list(_FETCHED), local_files_only=not reachable)
-        return Path(found)
+        found = Path(snapshot_download(name, allow_patterns=list(_FETCHED), local_files_only=not reachable))
+        if reachable and (found / INDEX_FILE).is_file() and not (found / WEIGHTS_FILE).is_file():
+            # Of the same commit, which is the folder's name: a branch may move in between.
+            snapshot_download(name, revision=found.name, allow_patterns=list(shard_names(found / INDEX_FILE)))
+        return found
     except (HTTPError, OSError) as error:
         raise ServiceError(
             "the model hub cannot be reached, and the model is not in the local cache",

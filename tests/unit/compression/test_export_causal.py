@@ -17,9 +17,14 @@ PAIRS = [(engine, precision) for engine, found in SUPPORTED_CAUSAL.items() for p
 LARGEST_DIFFERENCE = {"fp32": 1e-3, "bf16": 0.3, "fp16": 0.05, "int8_weights": 0.3, "int4_weights": 3.0}
 
 
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def model(request: pytest.FixtureRequest, tiny_llama: Path, tiny_gpt2: Path) -> Path:
+    return {"llama": tiny_llama, "gpt2": tiny_gpt2}[request.param]
+
+
 @pytest.fixture(scope="module")
-def writer(tiny_llama: Path) -> TextGeneration:
-    return TextGeneration.create(tiny_llama, (), ModelConfig(teacher=str(tiny_llama), max_length=24))
+def writer(model: Path) -> TextGeneration:
+    return TextGeneration.create(model, (), ModelConfig(teacher=str(model), max_length=24))
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +36,10 @@ def texts(intent_rows: Callable[[int, int], list[tuple[str, str]]]) -> list[tupl
 
 @pytest.fixture(scope="module")
 def export(
-    tiny_llama: Path, writer: TextGeneration, tmp_path_factory: pytest.TempPathFactory
+    model: Path, writer: TextGeneration, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str], Path]:
     source = tmp_path_factory.mktemp("source") / "model"
-    shutil.copytree(tiny_llama, source)
+    shutil.copytree(model, source)
 
     @functools.cache
     def build(engine: str, precision: str) -> Path:
@@ -58,13 +63,13 @@ def test_an_export_scores_as_torch_does_whatever_stands_beside_a_row(
     engine: str,
     precision: str,
     export: Callable[[str, str], Path],
-    tiny_llama: Path,
+    model: Path,
     writer: TextGeneration,
     texts: list[tuple[str, str]],
 ) -> None:
     predictor = Predictor(writer, open_engine(engine, export(engine, precision), precision))
     answers = predictor.answers(texts, batch_size=8)
-    original = Predictor(writer, open_engine("torch", tiny_llama, "fp32")).answers(texts)
+    original = Predictor(writer, open_engine("torch", model, "fp32")).answers(texts)
     # What is there, and the best other: the rest follows from them.
     difference = np.abs(answers.logits - original.logits)[:, :2].max()
     assert difference < LARGEST_DIFFERENCE[precision]

@@ -3,13 +3,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.compression.structure import recipe_hash, structure_key, student_layers
-from equipoise.errors import ConfigError
+from equipoise.compression.structure import (
+    check_stack,
+    read_layers,
+    recipe_hash,
+    structure_key,
+    student_layers,
+)
+from equipoise.errors import ConfigError, ModelError
 from equipoise.runs import Recipe
 
 RECIPE = Recipe(depth=2, layers=(0, 5), distilled=True, engine="openvino", precision="int8")
@@ -101,3 +110,45 @@ def test_a_structure_is_a_folder_name() -> None:
     assert structure_key(small) == "layers-0-5-vocabulary"
     short = RECIPE.model_copy(update={"recovery": 0.25})
     assert structure_key(short) == "layers-0-5-recovery-0.25"
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "found"),
+    [
+        (transformers.GPT2Config(n_layer=3), "AutoModelForCausalLM", (3, ())),
+        (transformers.BloomConfig(n_layer=4), "AutoModelForCausalLM", (4, ())),
+        (transformers.LlamaConfig(num_hidden_layers=5), "AutoModelForCausalLM", (5, ())),
+        (transformers.ViTConfig(num_hidden_layers=2), "AutoModelForImageClassification", (2, ())),
+        (transformers.ResNetConfig(), "AutoModelForImageClassification", (16, (0, 3, 7, 13))),
+    ],
+    ids=["gpt2", "bloom", "llama", "vit", "resnet"],
+)
+def test_layers_are_counted_whatever_a_config_calls_them(
+    config: Any, kind: str, found: tuple[int, tuple[int, ...]], tmp_path: Path
+) -> None:
+    config.save_pretrained(tmp_path)
+    assert read_layers(tmp_path) == found
+    check_stack(tmp_path, kind)
+
+
+def test_a_build_whose_layers_are_not_known_is_refused_by_its_config(tmp_path: Path) -> None:
+    transformers.DistilBertConfig(n_layers=2).save_pretrained(tmp_path)
+    assert read_layers(tmp_path) == (2, ())
+    with pytest.raises(ModelError, match="layers of a distilbert are not known") as caught:
+        check_stack(tmp_path, "AutoModelForSequenceClassification")
+    assert caught.value.where == "model.teacher"
+    assert "search.depths to [2]" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ('{"model_type": "nothing"}', "knows no model of the type"),
+        ('{"model_type": "clvp"}', "names neither"),
+    ],
+)
+def test_a_config_without_layers_is_refused(content: str, fault: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=fault) as caught:
+        read_layers(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import GPT2LMHeadModel
 
 from equipoise.config import RunConfig
 from equipoise.errors import ConfigError, EquipoiseError, InputError, ModelError, RunFolderError, ServiceError
@@ -37,6 +38,10 @@ def test_a_sound_run_is_told_in_sentences_and_nothing_is_written(
         ({"cost": {"training_node": "aws/none"}}, "cost.training_node"),
         ({"cost": {"replica_memory_gib": 4000}}, "cost.replica_memory_gib"),
         ({"training": {"workers": 2, "batch_size": 15}}, "training.batch_size"),
+        (
+            {"training": {"precision": "bf16", "deepspeed": {"fp16": {"enabled": True}}}},
+            "training.deepspeed.fp16",
+        ),
         ({"search": {"depths": [3]}}, "search.depths"),
         ({"model": {"teacher": "sample://nothing"}}, "sample://nothing"),
         ({"data": {"train": "absent.csv"}}, "absent.csv"),
@@ -61,7 +66,7 @@ def test_a_run_folder_in_an_object_store_is_refused(run_config: Build) -> None:
 
 @pytest.mark.parametrize(
     ("config", "fault"),
-    [({"model_type": "distilbert", "n_layers": 6}, ModelError), (None, InputError)],
+    [({"model_type": "mobilenet_v2"}, ModelError), (None, InputError)],
     ids=["no depth", "not JSON"],
 )
 def test_a_model_config_that_cannot_be_used_is_the_users_fault(
@@ -115,3 +120,40 @@ def test_a_base_model_whose_weights_are_of_another_config_is_found_before_anythi
     with pytest.raises(ModelError, match=r"word_embeddings\.weight is 30522 x 32 in .* and 99 x 32 by"):
         check_run(config, RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def prompt_rows(tmp_path: Path, intent_rows: Callable[[int, int], list[tuple[str, str]]]) -> dict[str, Any]:
+    """The data section of a language model's run."""
+    section = {"text_column": "say", "prompt_column": "ask"}
+    for name, count, seed in (("train", 60, 1), ("test", 12, 2)):
+        rows = [{"ask": text, "say": f" is about {topic}"} for text, topic in intent_rows(count, seed)]
+        section[name] = str(tmp_path / f"{name}.jsonl")
+        Path(section[name]).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return section
+
+
+@pytest.mark.parametrize("shard_size", ["1GB", "40KB"])
+def test_a_gpt2_can_start_with_students_of_fewer_layers(
+    run_config: Build, tiny_gpt2: Path, tmp_path: Path, prompt_rows: dict[str, Any], shard_size: str
+) -> None:
+    teacher = tmp_path / "teacher"
+    GPT2LMHeadModel.from_pretrained(tiny_gpt2).save_pretrained(teacher, max_shard_size=shard_size)
+    shutil.copyfile(tiny_gpt2 / "tokenizer.json", teacher / "tokenizer.json")
+    changes: dict[str, Any] = {
+        "task": "text_generation",
+        "data": prompt_rows,
+        "model": {"teacher": str(teacher)},
+        "search": {"depths": [1, 2], "layers": ["first"]},
+        "constraints": {"max_drop": None, "max_relative_drop": 0.1},
+    }
+    run = RunFolder(tmp_path / "run")
+    checked = check_run(run_config(**changes), run)
+    assert any("recipes will be measured" in sentence for sentence in checked.sentences)
+    with pytest.raises(ConfigError, match="the teacher has 3 layers"):
+        check_run(run_config(**changes | {"search": {"depths": [4]}}), run)
+    with pytest.raises(ConfigError, match="heads and neurons of a gpt2 are not known"):
+        check_run(
+            run_config(**changes | {"search": {"depths": [1], "ffn_shares": [0.5]}}),
+            RunFolder(tmp_path / "run"),
+        )

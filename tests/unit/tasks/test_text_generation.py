@@ -162,3 +162,12 @@ def test_a_prompt_leaves_room_and_tokens_become_text_again(writer: TextGeneratio
     assert writer.prompt_ids(prompt, 4) == ids[-20:]
     assert writer.prompt_ids(prompt, 1000) == ids[-1:]
     assert writer.text_of([*ids, 0]) == prompt
+
+
+def test_no_input_is_longer_than_a_gpt2_has_positions(tiny_gpt2: Path) -> None:
+    task = TextGeneration.create(tiny_gpt2, (), ModelConfig(teacher=str(tiny_gpt2), max_length=512))
+    assert task.max_length == 48
+    given = [(" the courier is late" * 20, " and my parcel too" * 20)]
+    assert task.encode(given)["input_ids"].shape == (1, 48)
+    [answer] = Predictor(task, open_engine("torch", tiny_gpt2, "fp32")).predict(given)
+    assert answer["tokens"] == 24

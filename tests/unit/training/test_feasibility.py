@@ -124,3 +124,88 @@ def test_an_elastic_group_needs_no_batch_that_divides() -> None:
     training = TrainingConfig(workers="2..5", batch_size=32)
     built = build_deepspeed_config(training, workers=5, total_steps=10, learning_rate=1e-4)
     assert built["train_micro_batch_size_per_gpu"] == 7
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "remedy"),
+    [
+        (
+            {"precision": "bf16", "deepspeed": {"fp16": {"enabled": True}}},
+            "fp16.enabled",
+            "precision to fp16",
+        ),
+        (
+            {"precision": "fp32", "deepspeed": {"bf16": {"enabled": True}}},
+            "bf16.enabled",
+            "precision to bf16",
+        ),
+        ({"deepspeed": {"fp16": {"enabled": True}}}, "fp16.enabled", "precision to fp16"),
+        ({"precision": "bf16", "deepspeed": {"bf16": {"enabled": False}}}, "bf16.enabled", "leave it out"),
+        ({"precision": "fp32", "deepspeed": {"bfloat16": {"enabled": True}}}, "bfloat16.enabled", "to bf16"),
+        (
+            {"precision": "fp32", "deepspeed": {"torch_autocast": {"enabled": True}}},
+            "torch_autocast.en",
+            "leave",
+        ),
+        ({"precision": "bf16", "deepspeed": {"bf16": {"enabled": "auto"}}}, "bf16.enabled", "leave it out"),
+        ({"precision": "bf16", "deepspeed": {"bf16": True}}, "bf16", "leave it out"),
+        (
+            {"deepspeed": {"train_micro_batch_size_per_gpu": 4}},
+            "train_micro_batch_size_per_gpu",
+            "batch_size to",
+        ),
+        ({"deepspeed": {"train_micro_batch_size_per_gpu": "auto"}}, "train_micro_batch", "leave it out"),
+        (
+            {"workers": "2..4", "deepspeed": {"train_micro_batch_size_per_gpu": 8}},
+            "train_micro_batch_size_per_gpu",
+            "leave it out",
+        ),
+        ({"deepspeed": {"train_batch_size": 64}}, "train_batch_size", "training.batch_size"),
+        (
+            {"deepspeed": {"gradient_accumulation_steps": "auto"}},
+            "gradient_accumulation_steps",
+            "leave it out",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("machine")
+def test_overrides_that_contradict_the_section_are_refused(
+    section: dict[str, Any], key: str, remedy: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_feasible(TrainingConfig.model_validate({"workers": 2, "batch_size": 32, **section}))
+    assert caught.value.where.startswith(f"training.deepspeed.{key}")
+    assert remedy in caught.value.remedy
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("machine")
+def test_overrides_that_agree_with_the_section_pass() -> None:
+    for section in (
+        {"precision": "bf16", "deepspeed": {"bf16": {"enabled": True, "immediate_grad_update": False}}},
+        {"precision": "bf16", "deepspeed": {"fp16": {"enabled": False}}},
+        {"precision": "fp32", "deepspeed": {"zero_optimization": {"overlap_comm": True}}},
+        {"deepspeed": {"train_micro_batch_size_per_gpu": 16, "train_batch_size": 32}},
+        {"deepspeed": {"train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 4}},
+    ):
+        check_feasible(TrainingConfig.model_validate({"workers": 2, "batch_size": 32, **section}))
+
+
+@pytest.mark.usefixtures("machine")
+def test_offload_is_held_against_the_stage_that_deepspeed_is_told() -> None:
+    section = {"zero_stage": 3, "offload_parameters": True}
+    with pytest.raises(ConfigError, match="ZeRO stage 2 keeps whole parameters"):
+        check_feasible(
+            TrainingConfig.model_validate({**section, "deepspeed": {"zero_optimization": {"stage": 2}}})
+        )
+
+
+def test_an_override_turns_no_second_precision_on() -> None:
+    """A training for int8 is in fp32, whatever the run's own precision and its overrides are."""
+    overrides = {"bf16": {"enabled": True, "immediate_grad_update": False}}
+    training = TrainingConfig(precision="bf16", deepspeed=overrides)
+    for precision in ("bf16", "fp32"):
+        changed = training.model_copy(update={"precision": precision})
+        built = build_deepspeed_config(changed, workers=1, total_steps=10, learning_rate=1e-4)
+        assert built["bf16"] == {"enabled": precision == "bf16", "immediate_grad_update": False}
+        assert "fp16" not in built

@@ -3,21 +3,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 
 from equipoise.config.training import DistillationConfig
 from equipoise.errors import ConfigError
+from equipoise.training.examples import Examples, take_batch
 from equipoise.training.guidance import (
     Guidance,
     Guide,
     check_guidance,
     find_projections,
     hidden_loss,
+    is_causal,
     plan_guidance,
     relation_loss,
 )
+from equipoise.training.ragged import Ragged
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -79,7 +83,7 @@ def test_a_guided_student_comes_to_its_teacher(weights: dict[str, float]) -> Non
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-2)
     losses = []
     for _ in range(30):
-        loss = guide.loss(INPUTS, student(**INPUTS, **guide.options))
+        loss = guide.loss(INPUTS, student(**INPUTS, **guide.options), INPUTS["attention_mask"])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -117,6 +121,7 @@ def test_projections_of_the_families_are_found(config: Any, kind: str, count: in
     with torch.device("meta"):
         model = getattr(transformers, kind).from_config(config)
     assert [len(layer) for layer in find_projections(model)] == [count] * 2
+    assert is_causal(model) is (kind == "AutoModelForCausalLM")
     config.save_pretrained(tmp_path)
     check_guidance(DistillationConfig(relation_weight=1, relation_heads=8), tmp_path, kind)
     with pytest.raises(ConfigError, match="does not divide the width"):
@@ -130,3 +135,91 @@ def test_a_model_without_attention_is_refused(tmp_path: Path) -> None:
         check_guidance(DistillationConfig(relation_weight=1), tmp_path, kind)
     assert caught.value.where == "distillation.relation_weight"
     check_guidance(DistillationConfig(hidden_weight=1), tmp_path, kind)
+
+
+def causal(kind: str, width: int, layers: int, seed: int = 0) -> Any:
+    """A language model of a wide spread, so that each position's states differ."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config: Any = (
+            transformers.GPT2Config(
+                vocab_size=50, n_embd=width, n_layer=layers, n_head=2, bos_token_id=1, eos_token_id=0
+            )
+            if kind == "gpt2"
+            else transformers.LlamaConfig(
+                vocab_size=50,
+                hidden_size=width,
+                intermediate_size=width,
+                num_hidden_layers=layers,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+            )
+        )
+        config.initializer_range = 0.5
+        return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize(
+    "weights", [{"hidden_weight": 1.0}, {"relation_weight": 1.0}], ids=["hidden", "relations"]
+)
+def test_padding_of_a_language_model_changes_no_loss(kind: str, weights: dict[str, float]) -> None:
+    """It is given no attention mask: the rows' lengths alone say what is padding."""
+    student, teacher = causal(kind, 16, 1), causal(kind, 16, 2, seed=1)
+    guide = Guide(Guidance("", ((0, 1),), relation_heads=2, **weights), student, teacher)
+    assert guide.causal
+
+    def loss(lengths: list[int], longest: int, filler: int) -> float:
+        drawn = torch.randint(1, 50, (2, 6), generator=torch.Generator().manual_seed(5))
+        ids = torch.full((len(lengths), longest), filler)
+        for row, length in enumerate(lengths):
+            ids[row, :length] = drawn[row, :length]
+        examples = Examples({"input_ids": ids.numpy()}, np.zeros(len(lengths)), np.array(lengths))
+        taken = take_batch(examples, np.arange(len(lengths)), "cpu")
+        # `take_batch` cuts padding to the longest row; here more of it is wanted.
+        mask = torch.nn.functional.pad(taken.mask, (0, longest - taken.mask.shape[1]))
+        with torch.no_grad():
+            return float(guide.loss({"input_ids": ids}, student(input_ids=ids, **guide.options), mask))
+
+    found = loss([6, 3], 6, 0)
+    assert found > 1e-3
+    assert loss([6, 3], 6, 17) == pytest.approx(found, rel=1e-5)
+    assert loss([6, 3], 9, 0) == pytest.approx(found, rel=1e-5)
+    whole = loss([6, 6], 6, 0)
+    assert whole != pytest.approx(found, rel=1e-3)
+
+
+def test_relations_to_later_positions_do_not_count_where_attention_is_causal() -> None:
+    """Held against relations computed one position after the other."""
+    student, teacher = draw(2, 4, 8), draw(2, 4, 8, seed=1)
+    total = torch.tensor(0.0)
+    for row in range(2):
+        for place in range(4):
+            for head in range(2):
+                part = slice(4 * head, 4 * head + 4)
+                mine, theirs = (
+                    (given[row, place, part] @ given[row, : place + 1, part].T / 2).log_softmax(-1)
+                    for given in (student, teacher)
+                )
+                total = total + (theirs.exp() * (theirs - mine)).sum()
+    torch.testing.assert_close(relation_loss(student, teacher, None, 2, True), total / (2 * 4 * 2))
+    later = student.clone()
+    later[:, 3] = 9.0
+    first = torch.tensor([[1, 1, 1, 0]]).expand(2, -1)
+    # The first positions' relations stay what they were, whatever comes to stand after them.
+    before, after = (relation_loss(given[:, :3], teacher[:, :3], None, 2, True) for given in (student, later))
+    torch.testing.assert_close(before, after)
+    torch.testing.assert_close(relation_loss(later, teacher, first, 2, True), before)
+    assert not torch.isclose(relation_loss(student, teacher, None, 2), total / (2 * 4 * 2), rtol=0.01)
+
+
+def test_the_mask_of_a_batch_is_that_of_its_rows() -> None:
+    lengths = np.array([4, 2, 3])
+    ids = np.ones((3, 5), np.int64)
+    rows = np.array([1, 2])
+    plain = take_batch(Examples({"input_ids": ids}, np.zeros(3), lengths), rows, "cpu")
+    assert plain.mask.tolist() == [[True, True, False], [True, True, True]]
+    flat = Ragged(np.ones(9, np.int64), lengths, 0)
+    assert take_batch(Examples({"input_ids": flat}, np.zeros(3), lengths), rows, "cpu").mask.equal(plain.mask)
+    images = Examples({"pixel_values": np.ones((3, 1, 2, 2), np.float32)}, np.zeros(3), lengths, ragged=False)
+    assert take_batch(images, rows, "cpu").mask is None

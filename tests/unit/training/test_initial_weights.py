@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +15,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForMaskedLM,
+    GPT2LMHeadModel,
     ResNetConfig,
     ResNetForImageClassification,
     ViTConfig,
@@ -20,10 +23,13 @@ from transformers import (
 )
 
 from equipoise.errors import ModelError
+from equipoise.training.examples import Examples
 from equipoise.training.initial_weights import check_weights, load_weights
+from equipoise.training.job import TrainingJob
 
 SEQUENCES = "AutoModelForSequenceClassification"
 IMAGES = "AutoModelForImageClassification"
+CAUSAL = "AutoModelForCausalLM"
 
 
 def save_vit(folder: Path, labels: int) -> None:
@@ -122,9 +128,7 @@ def test_a_model_that_filled_in_words_starts_with_a_new_pooler(tiny_bert: Path, 
 def test_weights_missing_from_the_body_are_refused(copied: Path, labels: int | None) -> None:
     rewrite(copied, lambda state: state.pop("bert.encoder.layer.1.output.dense.weight"))
     for refuse in (check_weights, load_weights):
-        with pytest.raises(
-            ModelError, match=r"has no bert\.encoder\.layer\.1\.output\.dense\.weight"
-        ) as caught:
+        with pytest.raises(ModelError, match=r"no bert\.encoder\.layer\.1\.output\.dense\.weight") as caught:
             refuse(copied, SEQUENCES, labels)
         assert "\n" not in str(caught.value)
 
@@ -180,3 +184,61 @@ def test_the_check_holds_no_weight(tiny_classifier: Path, monkeypatch: pytest.Mo
     check_weights(tiny_classifier, SEQUENCES, 7)
     assert len(seen) > 60
     assert all(tensor.is_meta for tensor in seen)
+
+
+@pytest.fixture
+def shards(tiny_gpt2: Path, tmp_path: Path) -> Path:
+    """The tiny GPT-2 in shards."""
+    GPT2LMHeadModel.from_pretrained(tiny_gpt2).save_pretrained(tmp_path, max_shard_size="40KB")
+    assert not (tmp_path / "model.safetensors").exists()
+    return tmp_path
+
+
+def test_shards_are_checked_and_read_like_one_file(tiny_gpt2: Path, shards: Path) -> None:
+    check_weights(shards, CAUSAL, None)
+    whole = load_weights(tiny_gpt2, CAUSAL, None).state_dict()
+    parts = load_weights(shards, CAUSAL, None).state_dict()
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_shard_without_a_weight_and_a_damaged_one_are_refused(shards: Path) -> None:
+    index = json.loads((shards / "model.safetensors.index.json").read_text())
+    name = "transformer.h.1.mlp.c_fc.weight"
+    shard = shards / index["weight_map"].pop(name)
+    state = load_file(shard)
+    del state[name]
+    save_file(state, shard, metadata={"format": "pt"})
+    (shards / "model.safetensors.index.json").write_text(json.dumps(index))
+    for refuse in (check_weights, load_weights):
+        with pytest.raises(
+            ModelError, match=r"no transformer\.h\.1\.mlp\.c_fc\.weight in the shards of"
+        ) as caught:
+            refuse(shards, CAUSAL, None)
+        assert "\n" not in str(caught.value)
+    shard.write_bytes(shard.read_bytes()[:50])
+    with pytest.raises(ModelError, match="cannot be read") as caught:
+        check_weights(shards, CAUSAL, None)
+    assert caught.value.value == str(shard)
+
+
+def test_another_shard_makes_another_training(shards: Path) -> None:
+    job = TrainingJob(
+        title="a training",
+        model_folder=str(shards),
+        model_class=CAUSAL,
+        labels=None,
+        layers=None,
+        freeze_embeddings=False,
+        deepspeed={"train_micro_batch_size_per_gpu": 2},
+        batch_size=2,
+        total_steps=1,
+        seed=0,
+    )
+    targets = np.zeros((2, 3), np.int64)
+    rows = Examples({"input_ids": targets}, targets, np.array([3, 3]))
+    first = job.digest(rows)
+    assert job.digest(rows) == first
+    last = sorted(shards.glob("model-*.safetensors"))[-1]
+    os.utime(last, ns=(0, last.stat().st_mtime_ns + 1))
+    assert job.digest(rows) != first

@@ -10,11 +10,13 @@ from transformers import (
     BertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    GPT2LMHeadModel,
     LlamaForCausalLM,
 )
 
 from equipoise.compression.structure import read_layers
 from equipoise.errors import ModelError
+from equipoise.training.initial_weights import check_weights
 from equipoise.training.initialization import (
     freeze_embeddings,
     keep_layers,
@@ -143,3 +145,33 @@ def test_the_embeddings_of_a_llama_can_be_frozen(tiny_llama: Path) -> None:
     model = load_initial_model(str(tiny_llama), "AutoModelForCausalLM", None, None)
     assert freeze_embeddings(model) == ["model.embed_tokens.weight"]
     assert sum(p.requires_grad for p in model.parameters()) == len(list(model.parameters())) - 1
+
+
+@pytest.mark.parametrize("stored", ["whole", "body"])
+def test_layers_of_a_gpt2_are_kept_with_their_weights_and_their_places(
+    tiny_gpt2: Path, tmp_path: Path, stored: str
+) -> None:
+    """The hub's GPT-2 holds the body alone, its names without `transformer.`."""
+    if stored == "body":
+        GPT2LMHeadModel.from_pretrained(tiny_gpt2).transformer.save_pretrained(tmp_path / "base")
+    else:
+        shutil.copytree(tiny_gpt2, tmp_path / "base")
+    check_weights(tmp_path / "base", "AutoModelForCausalLM", None)
+    weights = load_file(tiny_gpt2 / "model.safetensors")
+    model = load_initial_model(str(tmp_path / "base"), "AutoModelForCausalLM", None, (0, 2)).eval()
+    state = model.state_dict()
+    for new, old in ((0, 0), (1, 2)):
+        name = "transformer.h.{}.mlp.c_fc.weight"
+        assert torch.equal(state[name.format(new)], weights[name.format(old)])
+    ids = torch.tensor([[3, 5, 8, 13]])
+    with torch.inference_mode():
+        at_once = model(input_ids=ids).logits
+        first = model(input_ids=ids[:, :3], use_cache=True)
+        then = model(input_ids=ids[:, 3:], cache=first.cache).logits
+    torch.testing.assert_close(then[:, 0], at_once[:, 3])
+    model.save_pretrained(tmp_path / "student")
+    assert read_layers(tmp_path / "student") == (2, ())
+    again = load_initial_model(str(tmp_path / "student"), "AutoModelForCausalLM", None, None).eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(again(input_ids=ids).logits, at_once)
+    assert freeze_embeddings(again) == ["transformer.wte.weight"]

@@ -76,3 +76,19 @@ def test_layers_that_are_not_there_are_refused(tiny_llama: Path) -> None:
     model = load_initial_model(str(tiny_llama), CAUSAL, None, None)
     with pytest.raises(ConfigError, match=r"training\.lora\.target_modules.*'query'"):
         add_adapters(model, LoraConfig(target_modules=("query",)).model_dump())
+
+
+def test_adapters_of_a_gpt2_merge_into_its_transposed_layers(tiny_gpt2: Path, tmp_path: Path) -> None:
+    model = adapted(tiny_gpt2, rank=4, alpha=8)
+    with torch.inference_mode():
+        expected = model(input_ids=IDS).logits
+    state = merge_adapters(model)
+    original = load_file(tiny_gpt2 / "model.safetensors")
+    assert state.keys() == original.keys()
+    changed = {name for name in state if not torch.equal(state[name], original[name])}
+    assert changed == {name for name in original if ".c_" in name and name.endswith("weight")}
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_bytes((tiny_gpt2 / "config.json").read_bytes())
+    plain = load_initial_model(str(tmp_path), CAUSAL, None, None).eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(plain(input_ids=IDS).logits, expected, atol=1e-4, rtol=1e-4)
