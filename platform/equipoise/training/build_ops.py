@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from equipoise import hardware
 from equipoise.ray_runtime import prepare_environment
+from equipoise.training.compiled_ops import EXCHANGE, ROUNDING, loading_alone
 
 
 def build_ops() -> list[str]:
@@ -39,14 +40,17 @@ def _built(name: str, build: Callable[[], None]) -> str:
 def _build_exchange() -> None:
     from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
 
-    ShareMemCommBuilder().load(verbose=False)
+    with loading_alone(EXCHANGE):
+        ShareMemCommBuilder().load(verbose=False)
 
 
 def _build_rounding() -> None:
     from nncf.torch.quantization import extensions
 
     # Where it does not compile, nncf logs a warning and takes slower operations of torch.
-    if extensions.QuantizedFunctionsCPULoader.load() is extensions.ReferenceQuantizedFunctions:
+    with loading_alone(ROUNDING):
+        found = extensions.QuantizedFunctionsCPULoader.load()
+    if found is extensions.ReferenceQuantizedFunctions:
         raise RuntimeError("it does not compile")
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from equipoise import storage
+from equipoise.training.compiled_ops import BUILD_S, ROUNDING, loading_alone
 from equipoise.training.examples import Examples, take_batch
 
 PLACES_FILE = "quantizers.json"
 LEVELS_FILE = "quantizers.safetensors"
 _PREFIX = "__nncf_hooks."
 _BATCHES, _BATCH_ROWS = 12, 16
-_BUILD_S = 900
 
 
 def add_quantizers(model: Any, examples: Examples, seed: int) -> Any:
@@ -91,14 +91,19 @@ def _is_transformer(model: Any) -> bool:
 
 @contextmanager
 def _ready() -> Iterator[None]:
-    """Without nncf's log, and with time for its rounding to be built, which it does once a machine."""
+    """Without nncf's log, and with its rounding loaded, which is built once a machine."""
     import nncf
+    import torch
+    from nncf.torch.quantization.extensions import QuantizedFunctionsCPULoader
 
-    os.environ.setdefault("NNCF_EXTENSION_LOAD_TIMEOUT", str(_BUILD_S))
+    os.environ.setdefault("NNCF_EXTENSION_LOAD_TIMEOUT", str(BUILD_S))
     logger = logging.getLogger("nncf")
     level = logger.level
     nncf.set_log_level(logging.ERROR)
     try:
+        if not torch.cuda.is_available():
+            with loading_alone(ROUNDING):
+                QuantizedFunctionsCPULoader.load()
         yield
     finally:
         logger.setLevel(level)

@@ -101,6 +101,7 @@ class Loop:
         os.environ["DS_ACCELERATOR"] = "cuda" if job.on_gpus and torch.cuda.is_available() else "cpu"
         import deepspeed
 
+        from equipoise.training.compiled_ops import load_ops
         from equipoise.training.fake_quantizers import add_quantizers
         from equipoise.training.held_zeros import hold_zeros
         from equipoise.training.initialization import freeze_embeddings, load_initial_model
@@ -109,7 +110,7 @@ class Loop:
         self.job, self.examples, self.rank, self.workers = job, examples, rank, workers
         self.timetable = Timetable(job.checkpoint_every_steps, job.checkpoint_every_s)
         self.store = CheckpointStore(Path(job.checkpoints)) if job.checkpoints else None
-        _use_shared_memory_op(deepspeed)
+        load_ops(job.deepspeed)
         # The same seed on every rank: a new head and adapters must start equal everywhere.
         with torch.random.fork_rng():
             torch.manual_seed(job.seed)
@@ -285,17 +286,3 @@ def _report_model(loop: Loop, figures: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         loop.write_model(Path(scratch))
         ray.train.report(dict(figures), checkpoint=ray.train.Checkpoint.from_directory(scratch))
-
-
-def _use_shared_memory_op(deepspeed: Any) -> None:
-    """Use DeepSpeed's shared-memory all-reduce only where it was built beforehand.
-
-    Its first use would otherwise compile for minutes, or fail where there is no compiler.
-    """
-    from deepspeed.git_version_info import installed_ops
-
-    if installed_ops.get("deepspeed_shm_comm"):
-        return  # compiled when DeepSpeed was installed, as in the container image
-    built = Path(os.environ.get("TORCH_EXTENSIONS_DIR", "")) / "deepspeed_shm_comm"
-    if not any(built.glob("**/deepspeed_shm_comm*.so")):
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
