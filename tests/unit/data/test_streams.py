@@ -83,12 +83,12 @@ def test_a_csv_whose_header_or_end_cannot_be_told_is_refused(put: Put, content: 
 
 def test_lines_of_json_that_are_no_text_are_left_out(put: Put) -> None:
     path = put(
-        "a.jsonl", b'\xef\xbb\xbf{"text": "one"}\n{"text": "caf\xe9"}\nno\n{"text": 4}\n{"text": "five"}'
+        "a.jsonl", b'\xef\xbb\xbf{"text": "one"}\n{"text": "caf\xe9\0"}\nno\n{"text": 4}\n{"text": "five"}'
     )
     values, bad = read(path)
     assert values == ["one", "five"]
     assert [row.where for row in bad] == [f"{path}:{line}" for line in (2, 3, 4)]
-    with pytest.raises(DataError, match=r"a\.jsonl:2: is not UTF-8 text"):
+    with pytest.raises(DataError, match=r"a\.jsonl:2: is not text: it holds a NUL byte"):
         load_rows(str(path), "text", "text", 1000)
 
 
