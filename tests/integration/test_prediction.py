@@ -81,7 +81,7 @@ def test_a_killed_prediction_goes_on_and_equals_one_in_process(
     arguments = ("predict", str(bundle.folder), str(table), str(out))
     process = runs.start(*arguments)
     parts = out / "parts"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not any(parts.glob("rows-*")) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
@@ -124,6 +124,19 @@ def test_a_killed_prediction_goes_on_and_equals_one_in_process(
     record = json.loads(once_more.stdout)
     assert (record["rows"], record["rows_of_earlier_tries"], record["bad_rows"]) == (ROWS, ROWS, 5)
     assert read_lines(sorted((out / "bad").iterdir())) == bad
+
+
+def test_a_quote_that_is_never_closed_is_one_line_wherever_it_stands(
+    runs: Any, bundle: Bundle, tmp_path: Path
+) -> None:
+    table, out = tmp_path / "in.csv", tmp_path / "out"
+    table.write_text("text\n" + "a row\n" * 3 + '"no end\n' + "a row\n" * 3)
+    done = runs.call("predict", str(bundle.folder), str(table), str(out), "--workers", "1")
+    assert done.returncode == 2
+    # Ray's own word on the level it logs at may stand before it.
+    assert done.stderr.splitlines()[-1] == (
+        f"equipoise: {table}:5: is not valid CSV: unexpected end of data; check its double quotes"
+    )
 
 
 def test_what_is_reserved_is_billed_on_the_node_that_is_named(

@@ -23,17 +23,17 @@ def read_conll(
     """(where, words, tags) of each sentence; columns are parted by white space.
 
     Args:
-        labelled: whether each word must have a tag; where it need not, the first column is all that is read,
-            and the tags are None.
+        labelled: whether each word must have a tag; where it need not, the first of any number of columns is
+            all that is read, as many in each line of a sentence, and the tags are None.
         on_fault: called with the first fault of a sentence, which is then left out whole.
 
     Raises:
-        DataError: a line is no UTF-8, or has one column only, and nobody takes the fault.
+        DataError: a line is no UTF-8, or has another number of columns, and nobody takes the fault.
     """
     words: list[str] = []
     tags: list[str] = []
     faults: list[DataError] = []
-    started = 1
+    started = width = 1
     with system.open_input_stream(path) as stream:
         for number, line in enumerate(decode_lines(stream, name, faults.append), start=1):
             columns = line.split()
@@ -44,6 +44,8 @@ def read_conll(
                     yield f"{name}:{started}", words, tags if labelled else None
                 words, tags, faults[:] = [], [], []
                 continue
+            if not words:
+                started, width = number, len(columns)
             if labelled and len(columns) < 2:
                 faults.append(
                     DataError(
@@ -53,8 +55,16 @@ def read_conll(
                         remedy="write a word and its tag on each line, a blank line between sentences",
                     )
                 )
-            if not words:
-                started = number
+            elif not labelled and len(columns) != width:
+                # A tag that is missing, a word with a space in it, or no columns at all but running text.
+                faults.append(
+                    DataError(
+                        f"has {len(columns)} columns where the sentence's first line has {width}",
+                        where=f"{name}:{number}",
+                        value=line.strip(),
+                        remedy="write one word a line, a blank line between sentences",
+                    )
+                )
             words.append(columns[0])
             tags.append(columns[-1])
     if faults:

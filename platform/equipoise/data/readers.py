@@ -114,7 +114,8 @@ def read_jsonl(
         faults: list[DataError] = []
         for number, line in enumerate(decode_lines(stream, name, faults.append), start=1):
             if faults:
-                refuse(faults.pop(), on_fault)
+                refuse(faults[0], on_fault)
+                faults.clear()
                 continue
             if not line.strip():
                 continue

@@ -80,7 +80,7 @@ def find_model(location: str | Path) -> ModelSource:
         manifest.engine,
         manifest.precision,
         str(bundle.model_folder),
-        float(manifest.task["temperature"]),
+        float(manifest.task.get("temperature", 1.0)),
         manifest.candidate.get("quality"),
         manifest.digest,
     )

@@ -83,20 +83,28 @@ def test_a_csv_whose_header_or_end_cannot_be_told_is_refused(put: Put, content: 
 
 def test_lines_of_json_that_are_no_text_are_left_out(put: Put) -> None:
     path = put(
-        "a.jsonl", b'\xef\xbb\xbf{"text": "one"}\n{"text": "caf\xe9"}\nno\n{"text": 4}\n{"text": "five"}'
+        "a.jsonl", b'\xef\xbb\xbf{"text": "one"}\n{"text": "caf\xe9\0"}\nno\n{"text": 4}\n{"text": "five"}'
     )
     values, bad = read(path)
     assert values == ["one", "five"]
     assert [row.where for row in bad] == [f"{path}:{line}" for line in (2, 3, 4)]
-    with pytest.raises(DataError, match=r"a\.jsonl:2: is not UTF-8 text"):
+    with pytest.raises(DataError, match=r"a\.jsonl:2: is not text: it holds a NUL byte"):
         load_rows(str(path), "text", "text", 1000)
 
 
 def test_sentences_need_no_tags_and_are_left_out_whole(put: Put) -> None:
-    path = put("a.conll", b"EU\nrejects VBZ O\n\nPet\xe9r B-PER\nsaid O\n\n\nBlackburn NNP I-PER\n")
+    path = put(
+        "a.conll",
+        b"EU\nrejects\n\nPet\xe9r B-PER\nsaid O\n\n\nBlackburn NNP I-PER\n\nNew York B-LOC\nsaid O\n\n"
+        b"German B-MISC\ncall\n",
+    )
     values, bad = read(path, "words")
     assert values == [["EU", "rejects"], ["Blackburn"]]
-    assert [row.where for row in bad] == [f"{path}:4"]
+    assert [(row.where, row.reason[:20]) for row in bad] == [
+        (f"{path}:4", "is not UTF-8 text: i"),
+        (f"{path}:11", "has 2 columns where "),
+        (f"{path}:14", "has 1 columns where "),
+    ]
     with pytest.raises(DataError, match=r"a\.conll:1: has a word without a tag"):
         load_rows(str(path), "words", "tags", 1000, "words")
 
