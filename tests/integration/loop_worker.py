@@ -21,6 +21,7 @@ from equipoise.config.training import TrainingConfig
 from equipoise.errors import EquipoiseError
 from equipoise.training.deepspeed_config import build_deepspeed_config
 from equipoise.training.examples import Examples
+from equipoise.training.guidance import Guidance
 from equipoise.training.job import TrainingJob
 from equipoise.training.loop import CheckpointFaultError, Loop
 from equipoise.training.weights import full_weights
@@ -52,8 +53,14 @@ def train(
     steps: int = 12,
     stop: int | None = None,
     file_limit: int | None = None,
+    layers: list[int] | None = None,
+    guidance: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train up to `stop`; the weights go to `folder`/weights.safetensors."""
+    """Train up to `stop`; the weights go to `folder`/weights.safetensors.
+
+    A student has `layers` of the model alone and is held to it by `guidance`; its model folder goes to
+    `folder`/student.
+    """
     config = TrainingConfig.model_validate(
         {"precision": "fp32", "batch_size": 8, "workers": workers, **section}
     )
@@ -62,7 +69,8 @@ def train(
         model_folder=model,
         model_class="AutoModelForSequenceClassification",
         labels=None,
-        layers=None,
+        layers=None if layers is None else tuple(layers),
+        guidance=None if guidance is None else Guidance(**{"teacher": model, **guidance}),
         freeze_embeddings=config.freeze_embeddings,
         deepspeed=build_deepspeed_config(config, workers=workers, total_steps=steps, learning_rate=RATE),
         batch_size=config.batch_size,
@@ -94,6 +102,10 @@ def train(
     weights = {name: value.clone() for name, value in full_weights(loop.engine, loop.original)}
     if rank == 0:
         save_file(weights, Path(folder) / "weights.safetensors")
+    if layers is not None:
+        student = Path(folder) / "student"
+        student.mkdir(exist_ok=True)
+        loop.write_model(student if rank == 0 else None)
     return {
         "started": started,
         "step": loop.position.step,

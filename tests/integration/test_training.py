@@ -23,10 +23,8 @@ from equipoise.ray_runtime import start_ray, stop_ray
 from equipoise.tasks import find_task
 from equipoise.tasks.text_classification import TextClassification
 from equipoise.training.encoding import encode_examples
-from equipoise.training.examples import Examples, take_batch
+from equipoise.training.examples import Examples
 from equipoise.training.finetune import distill_student, finetune_teacher
-from equipoise.training.guidance import Guidance, Guide
-from equipoise.training.initialization import load_initial_model
 from equipoise.training.teacher_outputs import teacher_answers
 
 # Warnings of other packages about each other, at their own import.
@@ -208,40 +206,6 @@ def test_a_student_learns_from_the_teachers_logits_and_not_the_labels(
     found = Predictor(task, open_engine("torch", tmp_path / "student", "fp32")).answers(rows[0]).logits
     assert (found.argmax(axis=1) == told).mean() > 0.9
     assert np.mean([LABELS[i] == label for i, label in zip(found.argmax(axis=1), rows[1], strict=True)]) < 0.7
-
-
-@pytest.mark.parametrize("weight", ["hidden_weight", "relation_weight"])
-def test_guidance_brings_a_student_closer_to_its_teachers_inside(
-    config: Config,
-    tiny_classifier: Path,
-    task: TextClassification,
-    rows: tuple[list[str], list[str]],
-    tmp_path: Path,
-    weight: str,
-) -> None:
-    """The student starts from the teacher's first layer and is held to its last."""
-    teacher = tmp_path / "teacher"
-    without_dropout(tiny_classifier, teacher)
-    logits = teacher_answers(teacher, task, rows[0], tmp_path / "cache").logits
-    examples = replace(encode_examples(task, *rows), teacher_logits=logits)
-    base = config(batch_size=16)
-    apart, losses = [], []
-    for number, strength in enumerate((0.0, 3.0)):
-        settings = {"epochs": 10.0, "learning_rate": 3e-3, weight: strength, "relation_heads": 2}
-        guided = base.model_copy(update={"distillation": base.distillation.model_copy(update=settings)})
-        student = tmp_path / f"student-{number}"
-        figures = distill_student(guided, teacher, (0,), examples, student, tmp_path / "scratch")
-        losses.append(figures["loss"])
-        models = [
-            load_initial_model(str(folder), task.model_class, None, None) for folder in (student, teacher)
-        ]
-        guide = Guide(Guidance("", ((0, 1),), relation_heads=2, **{weight: 1.0}), *(m.eval() for m in models))
-        batch = take_batch(examples, np.arange(len(rows[0])), "cpu")
-        with torch.inference_mode():
-            outputs = models[0](**batch.inputs, **guide.options)
-            apart.append(float(guide.loss(batch.inputs, outputs, batch.mask)))
-    assert apart[1] < apart[0] / 2
-    assert losses[0] != losses[1]
 
 
 def test_teacher_outputs_are_the_teachers_and_cached(

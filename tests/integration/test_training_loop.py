@@ -10,11 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertForSequenceClassification
 
 from equipoise.ray_runtime import free_port
+from equipoise.training.examples import Examples, take_batch
+from equipoise.training.guidance import Guidance, Guide
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -35,8 +39,6 @@ Run = Callable[..., list[dict[str, Any]]]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of two layers, with dropout."""
-    from transformers import BertConfig, BertForSequenceClassification
-
     folder = tmp_path_factory.mktemp("model")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -123,8 +125,6 @@ def test_parts_and_recomputation_change_nothing(run: Run, tmp_path: Path) -> Non
 
 
 def without_dropout(folder: Path) -> Path:
-    from transformers import BertConfig, BertForSequenceClassification
-
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = BertConfig(
@@ -205,3 +205,58 @@ def test_a_full_disk_stops_every_rank_and_leaves_the_older_checkpoint_whole(run:
     # Nothing half-written took the place of the older one, and it is good to go on from.
     assert (resumed["started"], resumed["step"], resumed["fault"]) == (5, 12, None)
     assert not list((folder / "checkpoints").glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("weight", ["hidden_weight", "relation_weight"])
+def test_guidance_brings_a_student_closer_to_its_teachers_inside(
+    run: Run, tmp_path: Path, weight: str
+) -> None:
+    """The student starts from the teacher's first layer and is held to its last, by two workers."""
+    teacher = tmp_path / "teacher"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertForSequenceClassification(
+            BertConfig(
+                vocab_size=100,
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=64,
+                num_labels=3,
+                initializer_range=0.3,
+            )
+        ).save_pretrained(teacher)
+    strengths = (0.0, 10.0)
+    plan = [
+        {
+            "folder": str(tmp_path / f"{strength:g}"),
+            "model": str(teacher),
+            "section": {"freeze_embeddings": False},
+            "steps": 60,
+            "layers": [0],
+            "guidance": {"pairs": [(0, 1)], "relation_heads": 2, weight: strength} if strength else None,
+        }
+        for strength in strengths
+    ]
+    run(tmp_path, plan)
+    rows = drawn_rows(40)
+    apart = []
+    for strength in strengths:
+        folders = (tmp_path / f"{strength:g}" / "student", teacher)
+        student, whole = (BertForSequenceClassification.from_pretrained(folder).eval() for folder in folders)
+        assert (student.config.num_hidden_layers, whole.config.num_hidden_layers) == (1, 2)
+        guide = Guide(Guidance("", ((0, 1),), relation_heads=2, **{weight: 1.0}), student, whole)
+        batch = take_batch(rows, np.arange(40), "cpu")
+        with torch.inference_mode():
+            outputs = student(**batch.inputs, **guide.options)
+            apart.append(float(guide.loss(batch.inputs, outputs, batch.mask)))
+    assert apart[1] < 0.7 * apart[0], apart
+
+
+def drawn_rows(count: int) -> Examples:
+    """Rows of the kind that the workers train on."""
+    draw = np.random.default_rng(9)
+    lengths = draw.integers(4, 13, count)
+    mask = (np.arange(12) < lengths[:, None]).astype(np.int64)
+    ids = draw.integers(1, 100, (count, 12)) * mask
+    return Examples({"input_ids": ids, "attention_mask": mask}, np.zeros(count, np.int64), lengths)

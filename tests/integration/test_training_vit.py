@@ -26,7 +26,7 @@ from equipoise.training.teacher_outputs import teacher_answers
 # Warnings of other packages about each other, at their own import.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 LABELS = ("top", "middle", "bottom")
