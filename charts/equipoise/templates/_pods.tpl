@@ -83,6 +83,10 @@ imagePullSecrets:
 {{- if .Values.mlflow.enabled }}
 - {name: MLFLOW_TRACKING_URI, value: http://{{ include "equipoise.fullname" . }}-mlflow:5000}
 {{- end }}
+{{- if and (eq .Values.storage.kind "pvc") (not (hasKey .Values.env "EQUIPOISE_RUNS")) }}
+# Where a run goes whose folder nobody named; a head's own disk is lost with it.
+- {name: EQUIPOISE_RUNS, value: {{ .Values.storage.mountPath }}/runs}
+{{- end }}
 {{- include "equipoise.storageEnv" . }}
 {{- range $name, $value := .Values.env }}
 - {name: {{ $name }}, value: {{ $value | quote }}}

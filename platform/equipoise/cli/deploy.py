@@ -67,7 +67,7 @@ def deploy(
     require_image(cluster)
     manifest = service_manifest(*shared_bundle(location, cluster, upload=False), cluster, serving)
     if dry_run:
-        print_objects([manifest], output)
+        print_objects([manifest], output, cluster.namespace)
         return
     services = _open(namespace or cluster.namespace, context, kubeconfig)
 

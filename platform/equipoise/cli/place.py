@@ -50,7 +50,7 @@ def open_ray(address: str | None, token_file: Path | None) -> RayJobs:
     """Jobs on a running Ray cluster."""
     from equipoise.cluster.ray_jobs import RayJobs, find_address, find_token
 
-    return RayJobs(find_address(address), find_token(token_file))
+    return RayJobs(find_address(address), find_token(token_file), token_file)
 
 
 def open_jobs(

@@ -146,8 +146,11 @@ def override(config: RunConfig, namespace: str | None, image: str | None) -> Run
     return config.model_copy(update={"cluster": config.cluster.model_copy(update=changes)})
 
 
-def print_objects(manifests: list[dict[str, Any]], output: Format) -> None:
-    """Objects as kubectl reads them."""
+def print_objects(manifests: list[dict[str, Any]], output: Format, namespace: str | None) -> None:
+    """Objects as kubectl reads them, in the namespace where one was named."""
+    if namespace is not None:
+        for manifest in manifests:
+            manifest["metadata"]["namespace"] = namespace
     if output is Format.json:
         import json
 
@@ -165,11 +168,7 @@ def _print_dry_run(config: RunConfig, on: Place, output: Format) -> None:
     if on is Place.kubernetes:
         from equipoise.cluster.job_manifests import job_manifests
 
-        manifests = job_manifests(config, job_id)
-        for manifest in manifests:
-            if config.cluster.namespace is not None:
-                manifest["metadata"]["namespace"] = config.cluster.namespace
-        print_objects(manifests, output)
+        print_objects(job_manifests(config, job_id), output, config.cluster.namespace)
         return
     import tempfile
 

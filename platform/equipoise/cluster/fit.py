@@ -10,7 +10,7 @@ from equipoise.config.cluster import ClusterConfig, Toleration
 
 Manifest = dict[str, Any]
 
-_GPU = "nvidia.com/gpu"
+GPU = "nvidia.com/gpu"
 _GIB = 2**30
 _BLOCKING = ("NoSchedule", "NoExecute")
 # Set by the cluster itself while a node is away; they pass.
@@ -51,9 +51,13 @@ def requests(cluster: ClusterConfig) -> list[Request]:
 
 
 def misfits(cluster: ClusterConfig, nodes: list[Manifest]) -> list[str]:
-    """A sentence for each kind of pod that no node could take even if it were empty."""
+    """A sentence for each kind of pod that the nodes could not take even if they were empty.
+
+    Every pod has to fit on a node, the pods of a kind all at once, and those of every kind together.
+    """
     found = []
-    for request in requests(cluster):
+    wanted = requests(cluster)
+    for request in wanted:
         suited = [node for node in nodes if _suits(request, node)]
         if not suited:
             labels = ", ".join(f"{key}={value}" for key, value in request.node_selector.items())
@@ -61,45 +65,41 @@ def misfits(cluster: ClusterConfig, nodes: list[Manifest]) -> list[str]:
                 f"{request.name}: none of {len(nodes)} nodes has the labels ({labels or 'any'}) "
                 "and no taint that the pods do not stand"
             )
-        elif not any(_holds(request, node) for node in suited):
+        elif not any(_how_many(request, node) for node in suited):
             largest = max(suited, key=lambda node: _allocatable(node, "cpu"))
             found.append(
                 f"{request.name}: each pod asks for {request.size}, and the largest of {len(suited)} suited "
                 f"nodes offers {_offer(largest)}"
             )
-    return found
+        elif (most := sum(_how_many(request, node) for node in suited)) < request.count:
+            found.append(
+                f"{request.name}: {request.count} pods of {request.size} each are asked for, and the "
+                f"{_nodes(suited)} that they may run on would hold {most} of them, if empty"
+            )
+    return found or _too_much_together(wanted, nodes)
 
 
-def over_quota(cluster: ClusterConfig, quotas: list[Manifest]) -> tuple[list[str], list[str]]:
-    """What the namespace's quotas would refuse.
-
-    Returns:
-        Sentences on requests above a quota as such, and on those that only what is used now prevents.
-    """
-    wanted = {
-        "cpu": sum(request.count * request.cpus for request in requests(cluster)),
-        "memory": sum(request.count * request.memory_gib for request in requests(cluster)) * _GIB,
-        _GPU: float(sum(request.count * request.gpus for request in requests(cluster))),
-        "pods": float(sum(request.count for request in requests(cluster))),
+def _too_much_together(wanted: list[Request], nodes: list[Manifest]) -> list[str]:
+    """What all kinds of pods ask for, held against all nodes that any of them may run on."""
+    suited = [node for node in nodes if any(_suits(request, node) for request in wanted if request.count)]
+    asked = {
+        "cpu": sum(request.count * request.cpus for request in wanted),
+        "memory": sum(request.count * request.memory_gib for request in wanted) * _GIB,
+        GPU: float(sum(request.count * request.gpus for request in wanted)),
     }
-    never, now = [], []
-    for quota in quotas:
-        hard, used = (quota.get("status", {}).get(key, {}) for key in ("hard", "used"))
-        for key, limit in hard.items():
-            resource = key.removeprefix("requests.").removeprefix("limits.")
-            asked = wanted.get(resource, 0.0)
-            most, taken = _number(limit), _number(used.get(key, "0"))
-            name = f"quota {quota['metadata']['name']}: {key}"
-            if asked > most:
-                never.append(
-                    f"{name} is {_shown(resource, most)}, and {_shown(resource, asked)} are asked for"
-                )
-            elif asked > most - taken:
-                now.append(
-                    f"{name} has {_shown(resource, most - taken)} left of {_shown(resource, most)}, "
-                    f"and {_shown(resource, asked)} are asked for"
-                )
-    return never, now
+    words = {"cpu": "cores", "memory": "of memory", GPU: "GPUs"}
+    return [
+        f"all pods together ask for {shown(resource, amount)} {words[resource]}, and the {_nodes(suited)} "
+        f"that they may run on offer {shown(resource, most)}"
+        for resource, amount in asked.items()
+        if amount > (most := sum(_allocatable(node, resource) for node in suited))
+    ]
+
+
+def _how_many(request: Request, node: Manifest) -> int:
+    """Pods of a kind that an empty node holds."""
+    asked = {"cpu": request.cpus, "memory": request.memory_gib * _GIB, GPU: request.gpus}
+    return min(int(_allocatable(node, resource) // each) for resource, each in asked.items() if each)
 
 
 def _suits(request: Request, node: Manifest) -> bool:
@@ -122,30 +122,27 @@ def _tolerates(toleration: Toleration, taint: Manifest) -> bool:
     return toleration.operator == "Exists" or (toleration.value or "") == taint.get("value", "")
 
 
-def _holds(request: Request, node: Manifest) -> bool:
-    return (
-        request.cpus <= _allocatable(node, "cpu")
-        and request.memory_gib * _GIB <= _allocatable(node, "memory")
-        and request.gpus <= _allocatable(node, _GPU)
-    )
-
-
 def _allocatable(node: Manifest, resource: str) -> float:
-    return _number(node.get("status", {}).get("allocatable", {}).get(resource, "0"))
+    return number(node.get("status", {}).get("allocatable", {}).get(resource, "0"))
 
 
-def _number(quantity: str) -> float:
+def number(quantity: str) -> float:
     """A Kubernetes quantity, such as 500m or 8Gi."""
     from kubernetes.utils.quantity import parse_quantity
 
     return float(parse_quantity(quantity))  # type: ignore[no-untyped-call]
 
 
+def _nodes(found: list[Manifest]) -> str:
+    return "1 node" if len(found) == 1 else f"{len(found)} nodes"
+
+
 def _offer(node: Manifest) -> str:
-    gpus = _allocatable(node, _GPU)
+    gpus = _allocatable(node, GPU)
     shown = f"{_allocatable(node, 'cpu'):g} cores, {_allocatable(node, 'memory') / _GIB:.1f} GiB"
     return f"{shown}, {gpus:g} GPUs" if gpus else shown
 
 
-def _shown(resource: str, value: float) -> str:
+def shown(resource: str, value: float) -> str:
+    """An amount of a resource, for a person."""
     return f"{value / _GIB:.1f} GiB" if resource == "memory" else f"{value:g}"

@@ -15,16 +15,18 @@ KINDS = {
     "Event": ("v1", "events"),
     "Node": ("v1", "nodes"),
     "Pod": ("v1", "pods"),
+    "PriorityClass": ("scheduling.k8s.io/v1", "priorityclasses"),
     "RayCluster": ("ray.io/v1", "rayclusters"),
     "RayJob": ("ray.io/v1", "rayjobs"),
     "RayService": ("ray.io/v1", "rayservices"),
     "ResourceQuota": ("v1", "resourcequotas"),
-    "Workload": ("kueue.x-k8s.io/v1beta1", "workloads"),
+    "Workload": ("kueue.x-k8s.io", "workloads"),
 }
-"""API version and plural of each kind that Equipoise touches."""
+"""API version and plural of each kind that Equipoise touches; a bare group is in the version the server prefers."""
 
 _KARPENTER = ("karpenter.sh/v1", "karpenter.sh/v1beta1")
-_CLUSTER_WIDE = {"Node"}
+_CLUSTER_WIDE = {"Node", "PriorityClass"}
+_UNVERSIONED = {"kueue.x-k8s.io"}
 _PAGE = 500
 
 
@@ -39,6 +41,7 @@ class KubernetesApi:
 
     def __init__(self, transport: Transport, namespace: str, chosen: str = "") -> None:
         self.transport, self.namespace, self._chosen = transport, namespace, chosen
+        self._preferred: dict[str, str] = {}
 
     @property
     def where(self) -> str:
@@ -129,9 +132,19 @@ class KubernetesApi:
     def path(self, kind: str, name: str = "") -> str:
         """The URL path of a kind, or of one object, in this namespace."""
         version, plural = KINDS[kind]
+        version = self._served(version) if version in _UNVERSIONED else version
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
         scope = "" if kind in _CLUSTER_WIDE else f"/namespaces/{self.namespace}"
         return f"{root}{scope}/{plural}" + (f"/{name}" if name else "")
+
+    def _served(self, group: str) -> str:
+        """Group and version in which the server prefers a group; the bare group where it has none of it."""
+        if group not in self._preferred:
+            found = self.transport.json("GET", f"/apis/{group}", group, "", self.namespace, missing=True)
+            if found is None:
+                return group
+            self._preferred[group] = str(found["preferredVersion"]["groupVersion"])
+        return self._preferred[group]
 
     def _json(self, method: str, kind: str, name: str = "", **request: Any) -> Any:
         return self.transport.json(method, self.path(kind, name), kind, name, self.namespace, **request)

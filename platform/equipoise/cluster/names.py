@@ -65,7 +65,10 @@ def object_labels(name: str, component: str) -> dict[str, str]:
 
 
 def pod_labels(name: str, component: str) -> dict[str, str]:
-    """Labels of pods. `app.kubernetes.io/name` is KubeRay's there: its head services select by it."""
+    """Labels of pods; network policies select by `app.kubernetes.io/part-of`.
+
+    `app.kubernetes.io/name` is KubeRay's there: its head services select by it.
+    """
     labels = object_labels(name, component)
     del labels["app.kubernetes.io/name"]
     return {**labels, "app.kubernetes.io/part-of": MANAGER}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from equipoise.cluster.api_faults import INSTALL_KUBERAY
-from equipoise.cluster.fit import misfits, over_quota
-from equipoise.cluster.kubernetes_api import KubernetesApi
+from equipoise.cluster.fit import misfits
+from equipoise.cluster.kubernetes_api import KubernetesApi, Manifest
+from equipoise.cluster.quotas import names_class, over_quota
 from equipoise.config.cluster import ClusterConfig
 from equipoise.errors import InputError
 
@@ -24,16 +25,17 @@ def check_room(api: KubernetesApi, cluster: ClusterConfig) -> list[str]:
     """Whether the pods can ever run; returns sentences that a person should read.
 
     Raises:
-        InputError: a quota as such, or every node, is too small for the request.
+        InputError: a quota as such, or every node, is too small for the request, or all nodes together.
     """
     return _check_quotas(api, cluster) + _check_nodes(api, cluster)
 
 
 def _check_quotas(api: KubernetesApi, cluster: ClusterConfig) -> list[str]:
     try:
-        never, now = over_quota(cluster, api.list_objects("ResourceQuota"))
+        quotas = api.list_objects("ResourceQuota")
     except InputError:
         return []  # Not allowed to look: admission will tell.
+    never, now = over_quota(cluster, quotas, _default_class(api, cluster, quotas))
     if never:
         raise InputError(
             "more than the namespace's quota is asked for: " + "; ".join(never),
@@ -41,6 +43,20 @@ def _check_quotas(api: KubernetesApi, cluster: ClusterConfig) -> list[str]:
             remedy="ask for less, or have the quota raised",
         )
     return [f"it will wait: {sentence}" for sentence in now]
+
+
+def _default_class(api: KubernetesApi, cluster: ClusterConfig, quotas: list[Manifest]) -> str | None:
+    """PriorityClass of pods that name none; asked for only where a quota depends on it."""
+    if cluster.priority_class or not any(map(names_class, quotas)):
+        return ""
+    try:
+        classes = api.list_objects("PriorityClass")
+    except InputError:
+        return None
+    defaults = [found for found in classes if found.get("globalDefault")]
+    # Where several are, the lowest counts.
+    lowest = min(defaults, key=lambda found: int(found["value"]), default=None)
+    return str(lowest["metadata"]["name"]) if lowest else ""
 
 
 def _check_nodes(api: KubernetesApi, cluster: ClusterConfig) -> list[str]:
@@ -51,8 +67,8 @@ def _check_nodes(api: KubernetesApi, cluster: ClusterConfig) -> list[str]:
     found = misfits(cluster, nodes)
     if found and not api.adds_nodes():
         raise InputError(
-            "no node can ever take these pods: " + "; ".join(found),
+            "the nodes can never take these pods: " + "; ".join(found),
             where="cluster",
             remedy="make the groups smaller, correct node_selector and tolerations, or add nodes",
         )
-    return [f"needs a node that is not there yet: {sentence}" for sentence in found]
+    return [f"needs nodes that are not there yet: {sentence}" for sentence in found]

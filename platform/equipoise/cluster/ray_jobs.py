@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
+import shlex
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,15 +86,18 @@ class RayJobs:
     Args:
         address: the dashboard's URL, as `find_address` gives it.
         token: Ray's token, where the cluster wants one.
+        token_file: the file that was given for it; the commands that messages name give it too.
 
     Raises:
         ServiceError: the dashboard does not answer.
         ConfigError: it wants a token, or another one.
     """
 
-    def __init__(self, address: str, token: str | None) -> None:
+    def __init__(self, address: str, token: str | None, token_file: Path | None = None) -> None:
         self.where = f"Ray at {address}"
         self.options = f"--on ray --address {address}"
+        if token_file is not None:
+            self.options += f" --token-file {shlex.quote(str(token_file))}"
         self._client = self._call(lambda: _open_client(address, token))
 
     def check(self) -> list[str]:

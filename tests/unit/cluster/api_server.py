@@ -48,7 +48,10 @@ class ApiServer:
         self.objects: dict[Key, Object] = {}
         self.owners: dict[Key, dict[str, str]] = {}
         self.namespaces = {"default", "research", "kube-system"}
-        self.groups: dict[str, list[str]] = {"ray.io/v1": ["RayCluster", "RayJob", "RayService"]}
+        self.groups: dict[str, list[str]] = {
+            "ray.io/v1": ["RayCluster", "RayJob", "RayService"],
+            "scheduling.k8s.io/v1": ["PriorityClass"],
+        }
         self.logs: dict[str, list[tuple[str, str]]] = {}
         self.break_log_after: list[int] = []
         self.refusals: list[Refusal] = []
@@ -196,6 +199,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self, method: str, path: str, query: dict[str, str], body: Any) -> None:
         parts = [part for part in path.split("/") if part]
+        if parts[0] == "apis" and len(parts) == 2:
+            self._send_group(parts[1])
+            return
         version = parts[1] if parts[0] == "api" else "/".join(parts[1:3])
         rest = parts[2:] if parts[0] == "api" else parts[3:]
         if version != "v1" and version not in self.state.groups:
@@ -223,6 +229,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._one(method, (plural, namespace, name))
         else:
             self._list(plural, namespace, query)
+
+    def _send_group(self, group: str) -> None:
+        """Versions of a group; the one that was registered first is preferred."""
+        served = [{"groupVersion": found} for found in self.state.groups if found.startswith(f"{group}/")]
+        if not served:
+            self._send(404, None, text="404 page not found")
+            return
+        self._send(200, {"name": group, "versions": served, "preferredVersion": served[0]})
 
     def _one(self, method: str, key: Key) -> None:
         with self.state.lock:

@@ -185,6 +185,18 @@ def test_a_bundle_is_deployed_looked_at_and_removed(equipoise: Command, config: 
     assert equipoise("status", "topics").returncode == 2
 
 
+def test_dry_runs_name_the_namespace_where_one_was_given(
+    equipoise: Command, config: Path, server: Any
+) -> None:
+    for command in (["submit"], ["deploy", "/mnt/equipoise/runs/topics"]):
+        for given, namespace in ((["-n", "research"], "research"), ([], None)):
+            found = equipoise(*command, "-f", str(config), "--dry-run", *given)
+            assert found.returncode == 0, found.stderr
+            objects = list(yaml.safe_load_all(found.stdout))
+            assert {each["metadata"].get("namespace") for each in objects} == {namespace}
+    assert not server.requests
+
+
 def test_a_deployment_that_does_not_come_up_in_time_says_why(
     equipoise: Command, config: Path, server: Any
 ) -> None:

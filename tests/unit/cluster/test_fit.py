@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from equipoise.cluster.fit import misfits, over_quota, requests
+from equipoise.cluster.fit import misfits
 from equipoise.config.cluster import ClusterConfig
 
 Manifest = dict[str, Any]
@@ -23,7 +23,7 @@ def node(cpu: str, memory: str = "64Gi", gpus: str = "0", **spec: Any) -> Manife
 
 def test_a_pod_has_to_fit_in_every_respect_on_one_node(cluster_config: Callable[..., ClusterConfig]) -> None:
     cluster = cluster_config(worker_groups=[{"name": "w", "cpus": 8, "memory_gib": 32, "gpus": 1}])
-    assert misfits(cluster, [node("8", "32Gi", "1")]) == []
+    assert misfits(cluster, [node("10", "40Gi", "1")]) == []
     # Three nodes of which each is short of something do not make up one that is not.
     short = [node("4", "64Gi", "4"), node("64", "16Gi", "4"), node("64", "64Gi", "0")]
     [sentence] = misfits(cluster, short)
@@ -57,18 +57,48 @@ def test_labels_have_to_be_there(cluster_config: Callable[..., ClusterConfig]) -
     assert "none of 1 nodes has the labels (pool=gpu)" in sentence
 
 
+def test_the_pods_of_a_group_have_to_fit_all_at_once(cluster_config: Callable[..., ClusterConfig]) -> None:
+    group = {"name": "w", "cpus": 8, "memory_gib": 4, "min_workers": 50, "max_workers": 50}
+    cluster = cluster_config(worker_groups=[group])
+    assert misfits(cluster, [node("16")]) == [
+        "w: 50 pods of 8 cores, 4 GiB each are asked for, and the 1 node that they may run on "
+        "would hold 2 of them, if empty"
+    ]
+    assert misfits(cluster, [node("16") for _ in range(26)]) == []
+    # Those that scale start with the least.
+    assert misfits(cluster_config(worker_groups=[{**group, "min_workers": 1}]), [node("16")]) == []
+
+
+def test_nodes_of_other_labels_hold_none_of_them(cluster_config: Callable[..., ClusterConfig]) -> None:
+    group = {"name": "w", "cpus": 8, "min_workers": 4, "max_workers": 4, "node_selector": {"pool": "a"}}
+    nodes = [node("16", labels={"pool": "a"}), *(node("64", labels={"pool": "b"}) for _ in range(9))]
+    [sentence] = misfits(cluster_config(worker_groups=[group]), nodes)
+    assert "the 1 node that they may run on would hold 2 of them" in sentence
+
+
+def test_head_and_workers_have_to_fit_together(cluster_config: Callable[..., ClusterConfig]) -> None:
+    cluster = cluster_config(worker_groups=[{"cpus": 16, "memory_gib": 8}])
+    [sentence] = misfits(cluster, [node("16")])
+    assert sentence == ("all pods together ask for 18 cores, and the 1 node that they may run on offer 16")
+    assert misfits(cluster, [node("16"), node("2")]) == []
+
+
 @given(
-    cpus=st.integers(1, 64), workers=st.integers(1, 50), used=st.integers(0, 1000), hard=st.integers(1, 1000)
+    cpus=st.integers(1, 16),
+    workers=st.integers(1, 12),
+    offered=st.lists(st.integers(1, 64), min_size=1, max_size=6),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_a_quota_refuses_exactly_what_it_cannot_hold(
-    cpus: int, workers: int, used: int, hard: int, cluster_config: Callable[..., ClusterConfig]
+def test_what_can_be_placed_is_never_refused(
+    cpus: int, workers: int, offered: list[int], cluster_config: Callable[..., ClusterConfig]
 ) -> None:
-    group = {"cpus": cpus, "min_workers": workers, "max_workers": workers}
+    """Whatever the simplest of schedulers places, on nodes in order, fits."""
+    group = {"cpus": cpus, "memory_gib": 1, "min_workers": workers, "max_workers": workers}
     cluster = cluster_config(worker_groups=[group])
-    asked = 2 + cpus * workers
-    assert sum(request.count * request.cpus for request in requests(cluster)) == asked
-    status = {"hard": {"requests.cpu": str(hard)}, "used": {"requests.cpu": f"{used * 1000}m"}}
-    never, now = over_quota(cluster, [{"metadata": {"name": "q"}, "status": status}])
-    assert bool(never) == (asked > hard)
-    assert bool(now) == (asked <= hard and asked > hard - used)
+    free = list(offered)
+    for asked in [cluster.head.cpus, *[cpus] * workers]:
+        place = next((at for at, left in enumerate(free) if left >= asked), None)
+        if place is None:
+            return
+        free[place] -= asked
+    assert misfits(cluster, [node(str(each)) for each in offered]) == []

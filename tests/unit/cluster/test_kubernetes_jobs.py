@@ -173,6 +173,33 @@ def test_pods_that_no_node_can_ever_take_are_refused(
     assert not any(method == "PATCH" for method, _ in server.requests)
 
 
+WIDE = {
+    "image": "x",
+    "storage": {"claim": "runs"},
+    "worker_groups": [{"name": "many", "cpus": 8, "min_workers": 50, "max_workers": 50}],
+}
+
+
+def test_more_workers_than_all_nodes_hold_are_refused(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("only", cpu="16"))
+    with pytest.raises(InputError, match=r"many: 50 pods of 8 cores, 16 GiB each .* hold 2 of them"):
+        submit_to_kubernetes(sample_run(cluster=WIDE), jobs, Notes())
+    assert not any(method == "PATCH" for method, _ in server.requests)
+
+
+def test_more_workers_than_all_nodes_hold_are_said_where_nodes_come_on_demand(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("only", cpu="16"))
+    status = {"metadata": {"name": "cluster-autoscaler-status"}}
+    server.put("configmaps", "kube-system", status)
+    notes = Notes()
+    assert submit_to_kubernetes(sample_run(cluster=WIDE), jobs, notes).created
+    assert any("needs nodes that are not there yet: many: 50 pods" in line for line in notes.lines)
+
+
 def test_where_nodes_come_on_demand_it_is_said_and_submitted(
     jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
 ) -> None:
@@ -181,7 +208,7 @@ def test_where_nodes_come_on_demand_it_is_said_and_submitted(
     cluster = {"image": "x", "storage": {"claim": "runs"}, "worker_groups": [{"name": "big", "cpus": 32}]}
     notes = Notes()
     submit_to_kubernetes(sample_run(cluster=cluster), jobs, notes)
-    assert any("needs a node that is not there yet: big" in line for line in notes.lines)
+    assert any("needs nodes that are not there yet: big" in line for line in notes.lines)
 
 
 def test_more_than_the_quota_as_such_is_refused_and_more_than_is_left_is_said(
@@ -201,6 +228,37 @@ def test_more_than_the_quota_as_such_is_refused_and_more_than_is_left_is_said(
     notes = Notes()
     submit_to_kubernetes(sample_run(), jobs, notes)
     assert any("quota team: requests.cpu has 1 left of 8" in line for line in notes.lines)
+
+
+def scoped(name: str, operator: str, *values: str) -> Manifest:
+    expression = {"scopeName": name, "operator": operator, **({"values": list(values)} if values else {})}
+    status = {"hard": {"requests.cpu": "1"}, "used": {"requests.cpu": "0"}}
+    spec = {"scopeSelector": {"matchExpressions": [expression]}}
+    return {"metadata": {"name": "urgent"}, "spec": spec, "status": status}
+
+
+def test_a_quota_of_another_priority_class_refuses_nothing(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    server.put("resourcequotas", "research", scoped("PriorityClass", "In", "urgent"))
+    notes = Notes()
+    assert submit_to_kubernetes(sample_run(), jobs, notes).created
+    assert not any("quota" in line for line in notes.lines)
+
+
+def test_a_quota_of_the_priority_class_that_pods_get_by_default_counts(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    server.put("resourcequotas", "research", scoped("PriorityClass", "In", "urgent"))
+    default = {"metadata": {"name": "urgent"}, "value": 10, "globalDefault": True}
+    server.put("priorityclasses", "", default)
+    with pytest.raises(InputError, match=r"quota urgent: requests\.cpu is 1"):
+        submit_to_kubernetes(sample_run(), jobs, Notes())
+    # Who may not look is not refused by a guess.
+    server.refuse("GET", "/priorityclasses", 403, 'priorityclasses is forbidden: User "x" cannot list')
+    assert submit_to_kubernetes(sample_run(), jobs, Notes()).created
 
 
 def test_without_the_right_to_list_nodes_it_is_submitted(
@@ -277,11 +335,13 @@ def test_the_exit_status_of_the_run_is_read_from_the_message() -> None:
     assert found.message.startswith("AppFailed: Job entrypoint")
 
 
-def test_a_job_that_kueue_holds_says_so(
-    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+@pytest.mark.parametrize("versions", [["v1beta2"], ["v1beta1"], ["v1beta2", "v1beta1"], ["v1"]])
+def test_a_job_that_kueue_holds_says_so_in_whichever_version_is_served(
+    versions: list[str], jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
 ) -> None:
     server.put("nodes", "", node("a"))
-    server.groups["kueue.x-k8s.io/v1beta1"] = ["Workload"]
+    for version in versions:
+        server.groups[f"kueue.x-k8s.io/{version}"] = ["Workload"]
     found = submit_to_kubernetes(sample_run(cluster={"image": "x", "queue": "team"}), jobs, Notes())
     job = jobs.api.get("RayJob", found.id)
     assert job is not None
@@ -301,6 +361,18 @@ def test_a_job_that_kueue_holds_says_so(
     assert seen is not None
     assert seen.state == "suspended"
     assert seen.message == "suspended by Kueue until queue team admits it: insufficient quota for cpu"
+    listed = [path for _, path in server.requests if "/workloads" in path]
+    assert all(path.startswith(f"/apis/kueue.x-k8s.io/{versions[0]}/") for path in listed)
+
+
+def test_a_job_that_waits_for_a_queue_without_kueue_says_for_which(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    found = submit_to_kubernetes(sample_run(cluster={"image": "x", "queue": "team"}), jobs, Notes())
+    seen = jobs.find(found.id)
+    assert seen is not None
+    assert seen.message == "suspended by Kueue until queue team admits it"
 
 
 def pod(name: str, job: str, **status: Any) -> Manifest:

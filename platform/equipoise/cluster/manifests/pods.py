@@ -15,8 +15,10 @@ WORKER_RESOURCES = {MEASURED_SLOT: "1"}
 HEAD = "ray-head"
 WORKER = "ray-worker"
 
+SCRATCH = "/tmp"  # noqa: S108 - a volume of the pod's own
+SCRATCH_MOUNT = {"name": "scratch", "mountPath": SCRATCH}
+
 _USER = 1000
-_SCRATCH = "/tmp"  # noqa: S108 - a volume of the pod's own
 _NVIDIA = "nvidia.com/gpu"
 
 # What must stand before Ray's first process: HAProxy in front of Serve, one Train, no telemetry.
@@ -27,8 +29,8 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
     # The root file system is read-only; everything that writes below a home writes here.
-    "HOME": _SCRATCH,
-    "HF_HOME": f"{_SCRATCH}/huggingface",
+    "HOME": SCRATCH,
+    "HF_HOME": f"{SCRATCH}/huggingface",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 _CPU_ONLY = {"DS_ACCELERATOR": "cpu"}
@@ -152,6 +154,9 @@ def require_image(cluster: ClusterConfig) -> str:
 
 def _container(cluster: ClusterConfig, name: str, resources: dict[str, str]) -> dict[str, Any]:
     environment = _ENVIRONMENT if _NVIDIA in resources else _ENVIRONMENT | _CPU_ONLY
+    if cluster.storage.claim is not None:
+        # Where a run goes whose folder nobody named; a head's own disk is lost with it.
+        environment = environment | {"EQUIPOISE_RUNS": f"{cluster.storage.mount_path}/runs"}
     container: dict[str, Any] = {
         "name": name,
         "image": require_image(cluster),
@@ -160,7 +165,7 @@ def _container(cluster: ClusterConfig, name: str, resources: dict[str, str]) -> 
         "resources": {"requests": resources, "limits": resources},
         "securityContext": container_security(),
         "volumeMounts": [
-            {"name": "scratch", "mountPath": _SCRATCH},
+            SCRATCH_MOUNT,
             {"name": "storage", "mountPath": cluster.storage.mount_path},
         ],
     }

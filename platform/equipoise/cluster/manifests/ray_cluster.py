@@ -52,10 +52,13 @@ def cluster_spec(
             "idleTimeoutSeconds": _IDLE_S,
             "upscalingMode": "Default",
             "resources": {
-                "requests": {"cpu": "200m", "memory": "512Mi"},
+                "requests": {"cpu": "100m", "memory": "512Mi"},
                 "limits": {"cpu": "500m", "memory": "512Mi"},
             },
             "securityContext": pods.container_security(),
+            # Its root is read-only too, and KubeRay mounts Ray's logs alone.
+            "env": [{"name": "HOME", "value": pods.SCRATCH}],
+            "volumeMounts": [pods.SCRATCH_MOUNT],
         }
     return spec
 

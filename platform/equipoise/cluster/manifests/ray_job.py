@@ -7,7 +7,7 @@ from typing import Any
 
 from equipoise.cluster.manifests import pods
 from equipoise.cluster.manifests.ray_cluster import API_VERSION, cluster_spec
-from equipoise.cluster.names import object_labels
+from equipoise.cluster.names import object_labels, pod_labels
 from equipoise.config.cluster import ClusterConfig
 
 MOUNT = "/etc/equipoise"
@@ -51,7 +51,7 @@ def ray_job(
         "jobId": name,
         "metadata": dict(metadata or {}),
         "submissionMode": "K8sJobMode",
-        "submitterPodTemplate": pods.submitter_template(cluster, object_labels(name, "submitter")),
+        "submitterPodTemplate": pods.submitter_template(cluster, pod_labels(name, "submitter")),
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": cluster.keep_s,
         "backoffLimit": cluster.retries,
