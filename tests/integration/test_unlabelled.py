@@ -15,6 +15,9 @@ from equipoise.engines import Predictor, open_engine
 from equipoise.tasks.image_classification import ImageClassification
 from equipoise.tasks.token_classification import TokenClassification, split_words
 
+# Each is a command that starts Ray; the sources have tests of their own.
+pytestmark = pytest.mark.slow
+
 TEXTS = ["Ms Ames flew to Oslo.", "The parcel is late!", "refund: 30 euros"]
 PAIRS = [("can you", " tell me about my parcel"), ("the flight", " is late")]
 
