@@ -123,6 +123,7 @@ def follow_to_end(jobs: Jobs, job_id: str, display: LineDisplay) -> Job:
     """Follow a job; a failed one is the error that it ended with, Ctrl-C leaves it running."""
     from equipoise.cluster.follow import follow
     from equipoise.cluster.jobs import failure
+    from equipoise.cluster.left_behind import naming
     from equipoise.errors import InterruptedRunError
 
     try:
@@ -135,7 +136,8 @@ def follow_to_end(jobs: Jobs, job_id: str, display: LineDisplay) -> Job:
             f"`equipoise cancel {job_id} {jobs.options}` removes it",
         ) from None
     if job.state != "succeeded":
-        raise failure(job, display.last_line, f"equipoise logs {job_id} {jobs.options}")
+        error = failure(job, display.last_line, f"equipoise logs {job_id} {jobs.options}")
+        raise naming(error, jobs.standing(job), f"equipoise cancel {job_id} {jobs.options}")
     return job
 
 

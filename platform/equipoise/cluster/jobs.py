@@ -32,6 +32,8 @@ class Job:
     ended: str = ""
     exit_code: int | None = None
     """Of the entrypoint, where it ended by itself."""
+    never_starts: bool = False
+    """Whether waiting is in vain: for its image, or for what its pods' configuration names."""
 
     @property
     def finished(self) -> bool:
@@ -79,6 +81,10 @@ class Jobs(Protocol):
         """
         ...
 
+    def standing(self, job: Job) -> list[str]:
+        """What stays of a job until it is cancelled, as `cancel` would name it."""
+        ...
+
     def cancel(self, job_id: str) -> list[str]:
         """End a job and remove what it left; names what was removed or stopped."""
         ...
@@ -123,6 +129,8 @@ def exit_code(message: str) -> int | None:
 def failure(job: Job, last_line: str, again: str) -> EquipoiseError:
     """The error that a failed job ends the command with: the job's own exit status, and its own words.
 
+    One that can never start is an InputError.
+
     Args:
         job: as it ended.
         last_line: of its log; best its own fault, which starts with `equipoise: `.
@@ -137,6 +145,9 @@ def failure(job: Job, last_line: str, again: str) -> EquipoiseError:
         6: ServiceError,
         130: errors.InterruptedRunError,
     }
+    if job.never_starts:
+        remedy = "correct it, remove what is there, and submit the run again"
+        return errors.InputError(job.message, where=job.id, remedy=remedy)
     said = last_line.removeprefix("equipoise: ")
     if said == last_line:
         said = ": ".join(part for part in (job.message, last_line) if part) or "no reason was given"

@@ -22,7 +22,7 @@ KINDS = {
     "ResourceQuota": ("v1", "resourcequotas"),
     "Workload": ("kueue.x-k8s.io", "workloads"),
 }
-"""API version and plural of each kind that is touched; a bare group is in the version the server prefers."""
+"""API version and plural of each kind that Equipoise touches; a bare group is in its server's version."""
 
 _KARPENTER = ("karpenter.sh/v1", "karpenter.sh/v1beta1")
 _CLUSTER_WIDE = {"Node", "PriorityClass"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from equipoise.cluster.image_pulls import ImagePulls
 from equipoise.cluster.job_status import read_job, suspension
 from equipoise.cluster.jobs import Job
 from equipoise.cluster.kubernetes_api import KubernetesApi, Manifest
@@ -11,10 +12,11 @@ from equipoise.cluster.left_behind import naming
 from equipoise.cluster.names import MANAGER
 from equipoise.cluster.pod_access import pod_log
 from equipoise.cluster.preflight import check_room, require_kuberay
-from equipoise.cluster.reasons import fatal_reason, newest_warning, pod_reasons
+from equipoise.cluster.reasons import fatal_reason, start_reasons
 from equipoise.config.cluster import ClusterConfig
 from equipoise.errors import EquipoiseError, InputError, ServiceError
 
+_CREATED = ("RayJob", "ConfigMap")
 _OURS = f"app.kubernetes.io/managed-by={MANAGER}"
 
 
@@ -25,6 +27,7 @@ class KubernetesJobs:
         self.api = api
         self.where = f"namespace {api.namespace} of {api.where}"
         self.options = f"--on kubernetes {api.options}"
+        self._pulls = ImagePulls()
 
     def check(self, cluster: ClusterConfig) -> list[str]:
         """What can be known before anything is created; returns sentences that a person should read.
@@ -81,12 +84,15 @@ class KubernetesJobs:
         lines = pod_log(self.api, self._submitter(job_id), follow=False)
         return "".join(line.partition(" ")[2] + "\n" for line in lines)
 
+    def standing(self, job: Job) -> list[str]:
+        """RayJob and ConfigMap; KubeRay takes away the cluster of one that has ended, not these."""
+        return [self._name(kind, job.id) for kind in _CREATED]
+
     def cancel(self, job_id: str) -> list[str]:
-        return [
-            f"{kind} {self.api.namespace}/{job_id}"
-            for kind in ("RayJob", "ConfigMap")
-            if self.api.delete(kind, job_id)
-        ]
+        return [self._name(kind, job_id) for kind in _CREATED if self.api.delete(kind, job_id)]
+
+    def _name(self, kind: str, job_id: str) -> str:
+        return f"{kind} {self.api.namespace}/{job_id}"
 
     def head_pod(self, job_id: str) -> str:
         """Name of the running head pod of a job's cluster.
@@ -122,13 +128,12 @@ class KubernetesJobs:
             return job
         name, cluster = manifest["metadata"]["name"], manifest.get("status", {}).get("rayClusterName", "")
         pods = self.api.list_objects("Pod", labels=f"app.kubernetes.io/instance={name}")
-        fatal = fatal_reason(pods)
-        if fatal:
-            return Job(job.id, "failed", f"it can never start: {fatal}", job.started, job.ended)
+        fatal, given_up = fatal_reason(pods), self._pulls.given_up(name, pods)
+        if fatal or given_up:
+            said = f"it can never start: {fatal}" if fatal else given_up
+            return Job(job.id, "failed", said, job.started, job.ended, never_starts=True)
         events = self.api.list_objects("Event", fields="type=Warning")
-        reasons = pod_reasons(pods, events)
-        if not reasons and not pods:
-            reasons = [part for part in [newest_warning(events, {name, cluster} - {""})] if part]
+        reasons = start_reasons(pods, events, {name, cluster} - {""})
         return _with(job, "; ".join(reasons[:2]) or job.message)
 
     def _workload_message(self, manifest: Manifest) -> str:

@@ -167,6 +167,10 @@ class RayJobs:
                 done += len(fresh)
                 yield fresh, str(done)
 
+    def standing(self, job: Job) -> list[str]:
+        """The job itself while it has not ended; afterwards there is nothing to stop."""
+        return [] if job.finished else [f"job {job.id} at {self.where}"]
+
     def cancel(self, job_id: str) -> list[str]:
         stopped = self._call(lambda: self._client.stop_job(job_id))
         return [f"job {job_id} at {self.where}"] if stopped else []

@@ -7,7 +7,24 @@ from typing import Any
 Manifest = dict[str, Any]
 
 _PATIENT = {"ContainerCreating", "PodInitializing"}
+_PULLS = {"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"}
 _LONGEST = 300
+
+
+def start_reasons(pods: list[Manifest], events: list[Manifest], owners: set[str]) -> list[str]:
+    """Why the pods of a job or a service are not all up, the most telling first.
+
+    KubeRay warns on its RayCluster about pods that it cannot even create, by a quota for instance, and
+    repeats the warning; one that is older than the newest pod has been overcome.
+
+    Args:
+        pods: that are there.
+        events: of their namespace.
+        owners: names of the job or service and of its RayClusters.
+    """
+    newest = max((str(pod["metadata"].get("creationTimestamp", "")) for pod in pods), default="")
+    warning = newest_warning(events, owners, newest)
+    return [*([warning] if warning else []), *pod_reasons(pods, events)]
 
 
 def pod_reasons(pods: list[Manifest], events: list[Manifest]) -> list[str]:
@@ -15,19 +32,26 @@ def pod_reasons(pods: list[Manifest], events: list[Manifest]) -> list[str]:
 
     Args:
         pods: the pods of one Ray cluster.
-        events: of their namespace; those about other objects are left out, unless no pod is there at
-            all: then the newest warning about any KubeRay object stands in.
+        events: of their namespace; those about other objects are left out.
     """
     found = [sentence for pod in pods if (sentence := _reason(pod, events))]
     return sorted(found)
 
 
-def newest_warning(events: list[Manifest], names: set[str]) -> str:
-    """The newest Warning about one of the named objects, as `REASON: MESSAGE`; empty where there is none."""
+def newest_warning(events: list[Manifest], names: set[str], since: str = "") -> str:
+    """The newest Warning about one of the named objects, as `REASON: MESSAGE`; empty where there is none.
+
+    Args:
+        events: of a namespace.
+        names: of the objects.
+        since: ISO 8601 in UTC; earlier ones are left out, by whole seconds.
+    """
     about = [
         event
         for event in events
-        if event.get("type") == "Warning" and event.get("involvedObject", {}).get("name") in names
+        if event.get("type") == "Warning"
+        and event.get("involvedObject", {}).get("name") in names
+        and _time(event)[:19] >= since[:19]
     ]
     if not about:
         return ""
@@ -45,6 +69,16 @@ def fatal_reason(pods: list[Manifest]) -> str:
                 "CreateContainerConfigError",
                 "ErrImageNeverPull",
             ):
+                return _short(f"{waiting['reason']}: {waiting.get('message', '')}")
+    return ""
+
+
+def pull_reason(pods: list[Manifest]) -> str:
+    """What prevents that an image is pulled; empty where nothing does."""
+    for pod in pods:
+        for status in _statuses(pod):
+            waiting = status.get("state", {}).get("waiting", {})
+            if waiting.get("reason") in _PULLS:
                 return _short(f"{waiting['reason']}: {waiting.get('message', '')}")
     return ""
 

@@ -12,12 +12,13 @@ from equipoise import storage
 from equipoise.bundle import locate_bundle, open_bundle
 from equipoise.bundle_fetch import find_bundle
 from equipoise.cluster.bundle_upload import upload_bundle
+from equipoise.cluster.image_pulls import ImagePulls
 from equipoise.cluster.kubernetes_api import KubernetesApi, Manifest
 from equipoise.cluster.left_behind import naming
 from equipoise.cluster.manifests import ray_service
 from equipoise.cluster.names import MANAGER, service_name
 from equipoise.cluster.preflight import check_room, require_kuberay
-from equipoise.cluster.reasons import fatal_reason, newest_warning, pod_reasons
+from equipoise.cluster.reasons import fatal_reason, start_reasons
 from equipoise.config.cluster import ClusterConfig
 from equipoise.config.serving import ServingConfig
 from equipoise.errors import EquipoiseError, InputError, ServiceError
@@ -27,6 +28,7 @@ BUNDLE = "equipoise/bundle"
 
 _OURS = f"app.kubernetes.io/managed-by={MANAGER}"
 _POLL_S = 3.0
+_NEVER = "it can never start"
 
 Phase = Literal["starting", "ready", "updating", "failing"]
 
@@ -102,6 +104,7 @@ class Services:
 
     def __init__(self, api: KubernetesApi) -> None:
         self.api = api
+        self._pulls = ImagePulls()
 
     def check(self, manifest: Manifest, cluster: ClusterConfig, *, force: bool = False) -> list[str]:
         """What can be known before anything is created; returns sentences that a person should read.
@@ -142,13 +145,13 @@ class Services:
         if service.phase == "ready":
             return service
         pods = self.api.list_objects("Pod", labels=f"app.kubernetes.io/instance={name}")
-        fatal = fatal_reason(pods)
+        fatal = fatal_reason(pods) or self._pulls.given_up(name, pods)
         if fatal:
-            return _with(service, "failing", f"it can never start: {fatal}")
+            return _with(service, "failing", f"{_NEVER}: {fatal}")
         events = self.api.list_objects("Event", fields="type=Warning")
-        reasons = pod_reasons(pods, events)
-        if not reasons and not pods:
-            reasons = [part for part in [newest_warning(events, {name})] if part]
+        reasons = start_reasons(pods, events, {name, *_clusters(found)})
+        if service.phase == "failing" and service.message:
+            reasons.insert(0, service.message)
         return _with(service, service.phase, "; ".join(reasons[:2]) or service.message)
 
     def list_services(self) -> list[Service]:
@@ -206,7 +209,7 @@ class Services:
                 where=service.name,
                 remedy="agree who deploys, then repeat the command",
             )
-        if service.message.startswith("it can never start"):
+        if service.message.startswith(_NEVER):
             raise InputError(
                 service.message, where=service.name, remedy=f"correct it and repeat, or {remove}"
             )
@@ -239,6 +242,12 @@ def read_service(manifest: Manifest, namespace: str) -> Service:
         message="" if phase == "ready" else " ".join(str(said).split())[:300],
         address=f"http://{name}-serve-svc.{namespace}:8000",
     )
+
+
+def _clusters(manifest: Manifest) -> set[str]:
+    """The RayClusters of a RayService: the one that serves and the one that comes up."""
+    parts = (manifest.get("status", {}).get(f"{key}ServiceStatus") or {} for key in ("active", "pending"))
+    return {part["rayClusterName"] for part in parts if part.get("rayClusterName")}
 
 
 def _with(service: Service, phase: Phase, message: str) -> Service:

@@ -116,6 +116,25 @@ def test_a_run_that_fails_ends_the_command_with_its_own_status_and_line(
     last = found.stderr.splitlines()[-1]
     assert "no candidate meets it" in last
     assert "equipoise logs topics-" in last
+    assert "RayJob research/topics-" in last
+    assert "`equipoise cancel topics-" in last
+
+
+def test_a_run_whose_image_has_no_name_that_can_be_ends_with_2_and_names_what_is_there(
+    equipoise: Command, config: Path, server: Any
+) -> None:
+    job = json.loads(equipoise("submit", "-f", str(config), "--detach", "--json").stdout)["id"]
+    waiting = {"state": {"waiting": {"reason": "InvalidImageName", "message": 'invalid reference "X Y"'}}}
+    metadata = {"name": "head", "labels": {"app.kubernetes.io/instance": job}}
+    status = {"phase": "Pending", "containerStatuses": [waiting]}
+    server.put("pods", "research", {"metadata": metadata, "status": status})
+    found = equipoise("submit", "-f", str(config))
+    assert found.returncode == 2
+    [line] = found.stderr.splitlines()
+    assert 'it can never start: InvalidImageName: invalid reference "X Y"' in line
+    assert f"RayJob research/{job}, ConfigMap research/{job} are there" in line
+    assert f"`equipoise cancel {job} --on kubernetes --namespace research` removes it" in line
+    assert "equipoise logs" not in line
 
 
 def test_json_stands_alone_on_standard_output(equipoise: Command, config: Path, server: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -394,16 +395,16 @@ def test_why_a_pod_does_not_start_comes_from_its_status_and_events(
     ]
     server.put("pods", "research", pod("head", job, phase="Pending", conditions=unschedulable))
     server.put("pods", "research", pod("worker", job, phase="Pending"))
-    for time, message in (
+    for at, message in (
         ("2026-01-01T00:00:01Z", "old"),
         ("2026-01-01T00:00:09Z", 'claim "runs" not found'),
     ):
         event = {
-            "metadata": {"name": f"e{time[-2]}"},
+            "metadata": {"name": f"e{at[-2]}"},
             "type": "Warning",
             "reason": "FailedMount",
             "message": message,
-            "lastTimestamp": time,
+            "lastTimestamp": at,
             "involvedObject": {"name": "worker"},
         }
         server.put("events", "research", event)
@@ -431,6 +432,34 @@ def test_an_image_that_cannot_be_pulled_is_said(
     assert found is not None
     assert found.state == "failed"
     assert "it can never start: InvalidImageName" in found.message
+    assert found.never_starts
+
+
+def test_an_image_that_cannot_be_pulled_is_waited_for_a_while_and_given_up(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("equipoise.cluster.image_pulls.GIVE_UP_S", 0.3)
+    server.put("nodes", "", node("a"))
+    job = submit_to_kubernetes(sample_run(), jobs, Notes()).id
+
+    def seen(**waiting: str) -> Job:
+        state = [{"state": {"waiting": waiting}}] if waiting else []
+        server.put("pods", "research", pod("head", job, phase="Pending", containerStatuses=state))
+        found = jobs.find(job)
+        assert found is not None
+        return found
+
+    assert seen(reason="ErrImagePull", message="not found").state == "starting"
+    time.sleep(0.35)
+    # It was pulled in between: the time starts anew.
+    assert seen().state == "starting"
+    assert seen(reason="ErrImagePull", message="not found").state == "starting"
+    time.sleep(0.35)
+    found = seen(reason="ImagePullBackOff", message="manifest unknown")
+    assert (found.state, found.never_starts) == ("failed", True)
+    assert found.message.endswith("s: ImagePullBackOff: manifest unknown")
+    # The job itself still waits, and is joined by whoever submits it again.
+    assert next_id(jobs, job)[0] == job
 
 
 def test_pods_that_cannot_even_be_created_are_explained_by_their_cluster(
@@ -450,6 +479,36 @@ def test_pods_that_cannot_even_be_created_are_explained_by_their_cluster(
     found = jobs.find(job)
     assert found is not None
     assert found.message == "FailedToCreateHeadPod: exceeded quota: team"
+
+
+def test_workers_that_the_quota_keeps_from_being_created_are_said_while_the_head_is_up(
+    jobs: KubernetesJobs, server: Any, sample_run: Callable[..., RunConfig]
+) -> None:
+    server.put("nodes", "", node("a"))
+    job = submit_to_kubernetes(sample_run(), jobs, Notes()).id
+    server.set_status("rayjobs", "research", job, jobDeploymentStatus="Initializing", rayClusterName="c1")
+    ready = [{"ready": True, "state": {"running": {}}}]
+    head = pod("head", job, phase="Running", containerStatuses=ready)
+    head["metadata"]["creationTimestamp"] = "2026-01-01T00:00:05Z"
+    server.put("pods", "research", head)
+
+    def message(at: str) -> str:
+        event = {
+            "metadata": {"name": "e"},
+            "type": "Warning",
+            "reason": "FailedToCreateWorkerPod",
+            "message": "exceeded quota: team",
+            "eventTime": at,
+            "involvedObject": {"name": "c1"},
+        }
+        server.put("events", "research", event)
+        found = jobs.find(job)
+        assert found is not None
+        return found.message
+
+    assert message("2026-01-01T00:00:05.300000Z") == "FailedToCreateWorkerPod: exceeded quota: team"
+    # What is older than the newest pod has been overcome.
+    assert message("2026-01-01T00:00:04.900000Z") == ""
 
 
 # Its log

@@ -202,6 +202,55 @@ def test_waiting_tells_what_for_and_ends_when_it_serves(
     assert said == ["topics starting: pod head: ImagePullBackOff: Back-off"]
 
 
+def test_an_image_that_cannot_be_pulled_ends_the_wait_with_what_is_there(
+    services: Services,
+    cluster_config: Callable[..., ClusterConfig],
+    server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("equipoise.cluster.image_pulls.GIVE_UP_S", 0.2)
+    services.deploy(manifest_of(cluster_config()))
+    waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "manifest unknown"}}}
+    metadata = {"name": "head", "labels": {"app.kubernetes.io/instance": "topics"}}
+    server.put("pods", "research", {"metadata": metadata, "status": {"containerStatuses": [waiting]}})
+    with pytest.raises(InputError, match=r"could not be pulled for .*: manifest unknown") as found:
+        services.wait("topics", "s3://b/topics", lambda _: None, timeout_s=30)
+    assert "equipoise undeploy topics --namespace research" in str(found.value)
+
+
+@pytest.mark.parametrize("part", ["activeServiceStatus", "pendingServiceStatus"])
+@pytest.mark.parametrize("head_is_up", [True, False])
+def test_a_quota_that_blocks_kuberays_pods_is_read_from_its_clusters(
+    part: str,
+    head_is_up: bool,
+    services: Services,
+    cluster_config: Callable[..., ClusterConfig],
+    server: Any,
+) -> None:
+    services.deploy(manifest_of(cluster_config()))
+    server.set_status("rayservices", "research", "topics", **{part: {"rayClusterName": "topics-x1"}})
+    if head_is_up:
+        labels = {"app.kubernetes.io/instance": "topics"}
+        metadata = {"name": "head", "labels": labels, "creationTimestamp": "2026-01-01T00:00:05Z"}
+        up = {"phase": "Running", "containerStatuses": [{"ready": True}]}
+        server.put("pods", "research", {"metadata": metadata, "status": up})
+    event = {
+        "metadata": {"name": "e"},
+        "type": "Warning",
+        "reason": "FailedToCreateWorkerPod",
+        "message": "exceeded quota: team",
+        "lastTimestamp": "2026-01-01T00:00:06Z",
+        "involvedObject": {"kind": "RayCluster", "name": "topics-x1"},
+    }
+    server.put("events", "research", event)
+    found = services.find("topics")
+    assert found is not None
+    assert (found.phase, found.message) == (
+        "starting",
+        "FailedToCreateWorkerPod: exceeded quota: team",
+    )
+
+
 def test_a_server_that_goes_and_comes_back_while_one_waits_is_said_and_waited_for(
     services: Services, cluster_config: Callable[..., ClusterConfig], server: Any
 ) -> None:
