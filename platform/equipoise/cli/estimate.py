@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from equipoise.config import RunConfig
     from equipoise.costs.estimate import Range, RunEstimate
 
 _TITLES = {
@@ -45,8 +46,9 @@ def estimate(
     prepare_environment()
     config = load_config(file)
     run = RunFolder(out or config.run_folder)
-    from equipoise.pipeline.estimating import busy_note, keep_estimate, time_steps
+    from equipoise.pipeline.estimating import busy_note, time_steps
     from equipoise.pipeline.estimating import estimate as predict
+    from equipoise.pipeline.kept_estimates import keep_estimate
     from equipoise.pipeline.preflight import check_run
     from equipoise.pipeline.seen_runs import find_seen
 
@@ -64,6 +66,21 @@ def estimate(
         return
     for line in _lines(found):
         typer.echo(line)
+
+
+def told_line(config: RunConfig, file: Path) -> str:
+    """What was told of a config before it is sent elsewhere, in one line; else the command that tells it."""
+    from equipoise.pipeline.kept_estimates import told_estimate
+
+    found = told_estimate(config)
+    if found is None:
+        return f"time and dollars in all: `equipoise estimate -f {file}` tells, on a machine like its own"
+    span, node = found.total_s, found.node_usd
+    return (
+        f"estimated on hardware like this machine's ({found.fingerprint}): "
+        f"{_clock(span.value)} ({_clock(span.low)} to {_clock(span.high)}), "
+        f"${node.value:,.4f} (${node.low:,.4f} to ${node.high:,.4f})"
+    )
 
 
 def _lines(found: RunEstimate) -> list[str]:

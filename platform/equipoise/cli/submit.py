@@ -51,11 +51,14 @@ def submit(
     json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Submit a run, follow it to its end and fetch its results; submitting it again joins it."""
+    from equipoise.cli.estimate import told_line
     from equipoise.cli.job_display import LineDisplay
     from equipoise.config import load_config
     from equipoise.observability.logging import default_log_file, log_to
 
-    config = override(load_config(file), namespace, image)
+    # An estimate is told of the file as it is.
+    given = load_config(file)
+    config = override(given, namespace, image)
     log_to(default_log_file())
     if dry_run:
         _print_dry_run(config, on, output)
@@ -71,12 +74,14 @@ def submit(
         from equipoise.cli.place import open_ray
 
         ray_jobs = open_ray(address, token_file)
+        display.note(told_line(given, file))
         found = submission.submit_to_ray(config, ray_jobs, display)
         jobs: Jobs = ray_jobs
     else:
         from equipoise.cli.place import open_kubernetes
 
         kubernetes_jobs = open_kubernetes(namespace, context, kubeconfig, config.cluster.namespace)
+        display.note(told_line(given, file))
         found = submission.submit_to_kubernetes(config, kubernetes_jobs, display)
         jobs = kubernetes_jobs
     for name in found.created:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import os
 from typing import Any
 
-from pydantic import ValidationError
-
-from equipoise import hardware, storage
+from equipoise import hardware
 from equipoise.config import RunConfig
 from equipoise.costs.estimate import STAGES, Range, RunEstimate, RunSize, SeenRun, estimate_run
 from equipoise.costs.ledger import ledger_usd, read_ledger
 from equipoise.costs.price_book import core_second_usd, load_prices
 from equipoise.errors import EquipoiseError
+from equipoise.pipeline.kept_estimates import told_estimate
 from equipoise.pipeline.metered_node import PIPELINE
 from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.seen_runs import find_seen, judged_rows, observe, remember
@@ -92,41 +89,16 @@ def busy_note() -> str | None:
     return f"this machine is busy (load {waiting:.1f} on {cores} cores): the estimate is for one as busy"
 
 
-def keep_estimate(config: RunConfig, found: RunEstimate) -> None:
-    """Keep what was told of a config, for a run of it on this hardware to be held against.
-
-    Never fails: what cannot be kept is logged.
-    """
-    try:
-        storage.put_json(_kept(config, found.fingerprint), found.model_dump(mode="json"))
-    except EquipoiseError as error:
-        _log.warning("the estimate is not kept: %s", error)
-
-
 def store_estimate(run: RunFolder, config: RunConfig, checked: Checked) -> RunEstimate | None:
     """Put `estimate.json` as a run starts: from earlier runs on this hardware, or what `equipoise estimate`
     last told of this config; None where there is neither."""
     if run.has("estimate.json"):
         return RunEstimate.model_validate(run.read("estimate.json"))
     seen = [found for found in find_seen(config, run.location) if found.run != run.location]
-    found = estimate(config, checked, seen) if seen else _told(config)
+    found = estimate(config, checked, seen) if seen else told_estimate(config)
     if found is not None:
         run.put(found.model_dump(mode="json"), "estimate.json")
     return found
-
-
-def _told(config: RunConfig) -> RunEstimate | None:
-    location = _kept(config, hardware.fingerprint(hardware.describe_hardware()))
-    try:
-        return RunEstimate.model_validate(storage.read_json(location)) if storage.exists(location) else None
-    except (EquipoiseError, ValidationError):
-        return None
-
-
-def _kept(config: RunConfig, fingerprint: str) -> str:
-    content = json.dumps(config.model_dump(mode="json", exclude={"output"}), sort_keys=True)
-    name = hashlib.sha256(content.encode()).hexdigest()[:12]
-    return str(storage.user_cache("estimates") / fingerprint / f"{name}.json")
 
 
 def record_actual(run: RunFolder) -> dict[str, Any] | None:

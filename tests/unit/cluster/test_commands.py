@@ -16,6 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
+from equipoise import hardware
+from equipoise.config import load_config
+from equipoise.costs.estimate import Range, RunEstimate, RunSize
+from equipoise.pipeline.kept_estimates import keep_estimate
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 RUN = {
@@ -98,6 +103,47 @@ def test_a_run_is_followed_to_its_end_and_its_place_named(
     # No head pod is there any more: the claim keeps what could not be fetched.
     assert "not fetched" in found.stdout
     assert "results in /mnt/equipoise/runs/topics of claim runs" in found.stdout
+
+
+def test_what_was_estimated_of_a_run_is_shown_before_it_is_submitted(
+    equipoise: Command,
+    environment: dict[str, str],
+    config: Path,
+    server: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    command = ("submit", "-f", str(config), "--detach", "--image", "registry.example/other:0.1")
+    found = equipoise(*command)
+    assert f"`equipoise estimate -f {config}` tells" in found.stdout.partition("created")[0]
+    monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
+    usd = Range(value=0.5, low=0.25, high=1.0)
+    size = RunSize(
+        teacher_rows=1,
+        teacher_depth=6,
+        output_rows=1,
+        student_rows=1,
+        student_depths=(1,),
+        candidates=1,
+        judged_rows=1,
+        workers=1,
+        cores=1,
+    )
+    told = RunEstimate(
+        basis="timed steps",
+        runs=0,
+        fingerprint=hardware.fingerprint(hardware.describe_hardware()),
+        size=size,
+        seconds={},
+        total_s=Range(value=600, low=540, high=3900),
+        training_usd=usd,
+        search_usd=usd,
+        node_usd=usd,
+    )
+    keep_estimate(load_config(config), told)
+    found = equipoise(*command)
+    assert "10:00 (9:00 to 1:05:00), $0.5000 ($0.2500 to $1.0000)" in found.stdout
 
 
 def test_a_run_that_fails_ends_the_command_with_its_own_status_and_line(

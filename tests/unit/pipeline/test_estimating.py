@@ -12,7 +12,8 @@ from equipoise.config import RunConfig
 from equipoise.costs.estimate import estimate_run
 from equipoise.costs.ledger_lines import node_line
 from equipoise.costs.ledger_writer import LedgerWriter
-from equipoise.pipeline.estimating import busy_note, keep_estimate, record_actual, store_estimate
+from equipoise.pipeline.estimating import busy_note, record_actual, store_estimate
+from equipoise.pipeline.kept_estimates import keep_estimate
 from equipoise.pipeline.seen_runs import cache_folder, find_seen, observe, remember, run_kind
 from equipoise.runs import Candidate, RunFolder
 
