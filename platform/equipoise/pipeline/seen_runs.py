@@ -15,7 +15,7 @@ from equipoise.config.load import validate_config
 from equipoise.costs.estimate import RunEstimate, RunSize, SeenRun
 from equipoise.costs.ledger import read_ledger
 from equipoise.errors import InputError
-from equipoise.runs import RunFolder
+from equipoise.runs import LedgerLine, RunFolder
 from equipoise.training.deepspeed_config import resolve_precision, resolve_workers
 
 
@@ -102,8 +102,7 @@ def observe(run: RunFolder) -> SeenRun | None:
         start_s=_start_s(trained),
         student_start_s=math.fsum(map(_start_s, students)) / max(len(students), 1),
         estimated_s=_estimated_s(run),
-        # Each try has a writer of its own for its nodes; what closes the books of a killed one is a third.
-        tries=len({line.writer for line in nodes if line.writer.startswith("node-")}) or 1,
+        tries=_tries(run, nodes),
     )
 
 
@@ -138,6 +137,14 @@ def find_seen(config: RunConfig, beside: str | None = None) -> list[SeenRun]:
         found.setdefault(seen.run, seen)
     wanted = (fingerprint, kind, 1)
     return [seen for seen in found.values() if (seen.fingerprint, seen.kind, seen.tries) == wanted]
+
+
+def _tries(run: RunFolder, nodes: list[LedgerLine]) -> int:
+    """Times that a run was started until it was finished; asked for once more, it does nothing."""
+    if run.has("actual.json"):
+        return int(run.read("actual.json").get("tries", 1))
+    # Each try has a writer of its own for its nodes; what closes the books of a killed one has another.
+    return len({line.writer for line in nodes if line.writer.startswith("node-")}) or 1
 
 
 def _start_s(trained: dict[str, Any]) -> float:

@@ -96,6 +96,22 @@ def test_a_run_of_two_tries_is_no_evidence(finished: RunFolder, config: RunConfi
     assert find_seen(config, str(Path(finished.location).parent / "next")) == []
 
 
+def test_a_finished_run_that_was_asked_for_again_is_evidence_all_the_same(
+    finished: RunFolder, config: RunConfig
+) -> None:
+    assert record_actual(finished) is not None
+    for start in (300.0, 400.0):
+        with LedgerWriter(finished, config, "node") as ledger:
+            ledger.add(
+                node_line(
+                    run_id="tiny", component="pipeline", node=ledger.node, book=ledger.book,
+                    start=start, stop=start + 1,
+                )
+            )  # fmt: skip
+    [seen] = find_seen(config, str(Path(finished.location).parent / "next"))
+    assert (seen.run, seen.tries) == (finished.location, 1)
+
+
 def test_runs_of_another_kind_or_machine_are_not_comparable(
     finished: RunFolder, run_config: Callable[..., RunConfig]
 ) -> None:
