@@ -17,7 +17,7 @@ from equipoise.engines import Predictor, open_engine
 from equipoise.pipeline.prediction import PART_ROWS
 from equipoise.tasks.text_classification import TextClassification
 
-ROWS = 8 * PART_ROWS
+ROWS = 4 * PART_ROWS
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def table(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
         for number, text in enumerate(texts):
             if number == 5:
                 writer.writerow((number, " "))
-            if number == 7000:
+            if number == 3000:
                 writer.writerow((number, "one", "column too many"))
-            if number == 8000:
+            if number == 3500:
                 writer.writerow((number, "long " * 100_000))
             if number == 8100:
                 writer.writerow((number, "caf\udce9"))
@@ -126,6 +126,7 @@ def test_a_killed_prediction_goes_on_and_equals_one_in_process(
     assert read_lines(sorted((out / "bad").iterdir())) == bad
 
 
+@pytest.mark.slow  # Two commands that start Ray; test_streams.py has the sources alone.
 def test_a_quote_that_is_never_closed_is_one_line_wherever_it_stands(
     runs: Any, bundle: Bundle, tmp_path: Path
 ) -> None:
@@ -139,6 +140,7 @@ def test_a_quote_that_is_never_closed_is_one_line_wherever_it_stands(
     )
 
 
+@pytest.mark.slow  # Two more.
 def test_what_is_reserved_is_billed_on_the_node_that_is_named(
     runs: Any, bundle: Bundle, intent_test_csv: Path, tmp_path: Path
 ) -> None:

@@ -67,8 +67,15 @@ def load_ops(deepspeed_config: dict[str, Any]) -> None:
                 exchange.load(verbose=False)
         else:
             deepspeed.ops.__compatible_ops__[EXCHANGE] = False
-    offload = deepspeed_config.get("zero_optimization", {}).get("offload_optimizer", {})
-    adam = accelerator.create_op_builder("CPUAdamBuilder") if offload.get("device") == "cpu" else None
+    adam = accelerator.create_op_builder("CPUAdamBuilder") if _adam_on_cpu(deepspeed_config) else None
     if adam is not None and not installed_ops.get(adam.name):
         with loading_alone(adam.name):
             adam.load(verbose=False)
+
+
+def _adam_on_cpu(deepspeed_config: dict[str, Any]) -> bool:
+    """Whether DeepSpeed's own Adam runs on the CPU, and not torch's."""
+    offload = deepspeed_config.get("zero_optimization", {}).get("offload_optimizer", {})
+    optimizer = deepspeed_config.get("optimizer", {})
+    plain = optimizer.get("params", {}).get("torch_adam", False)
+    return offload.get("device") == "cpu" and "adam" in optimizer.get("type", "").lower() and not plain

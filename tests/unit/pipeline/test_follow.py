@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,7 +52,8 @@ def follow(
             raise ServiceError("a replica does not start")
         return "http://127.0.0.1:8000"
 
-    monkeypatch.setattr(endpoint.time, "sleep", sleep)
+    # The module's own name for it: what other threads sleep is none of its steps.
+    monkeypatch.setattr(endpoint, "time", SimpleNamespace(sleep=sleep))
     with pytest.raises(Enough):
         endpoint._wait(first, serve, told.append)
     return served, told
