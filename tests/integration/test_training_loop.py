@@ -39,19 +39,16 @@ Run = Callable[..., list[dict[str, Any]]]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of two layers, with dropout."""
-    folder = tmp_path_factory.mktemp("model")
+    return save_bert(tmp_path_factory.mktemp("model"))
+
+
+def save_bert(folder: Path, **changes: Any) -> Path:
+    """A BERT of two layers and three labels, its weights drawn by one seed."""
+    options = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        BertForSequenceClassification(
-            BertConfig(
-                vocab_size=100,
-                hidden_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                intermediate_size=64,
-                num_labels=3,
-            )
-        ).save_pretrained(folder)
+        config = BertConfig(vocab_size=100, num_labels=3, **options, **changes)
+        BertForSequenceClassification(config).save_pretrained(folder)
     return folder
 
 
@@ -212,20 +209,7 @@ def test_guidance_brings_a_student_closer_to_its_teachers_inside(
     run: Run, tmp_path: Path, weight: str
 ) -> None:
     """The student starts from the teacher's first layer and is held to its last, by two workers."""
-    teacher = tmp_path / "teacher"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertForSequenceClassification(
-            BertConfig(
-                vocab_size=100,
-                hidden_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                intermediate_size=64,
-                num_labels=3,
-                initializer_range=0.3,
-            )
-        ).save_pretrained(teacher)
+    teacher = save_bert(tmp_path / "teacher", initializer_range=0.3)
     strengths = (0.0, 10.0)
     plan = [
         {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,6 +116,16 @@ def test_frozen_embeddings_are_all_of_the_tables_and_nothing_else(tiny_classifie
         assert parameter.requires_grad is (name not in frozen)
 
 
+def written_at_once_and_in_two(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Logits of four tokens; the last one's are the same where the first three are in the cache."""
+    with torch.inference_mode():
+        at_once: torch.Tensor = model(input_ids=ids).logits
+        first = model(input_ids=ids[:, :3], use_cache=True)
+        then = model(input_ids=ids[:, 3:], cache=first.cache).logits
+    torch.testing.assert_close(then[:, 0], at_once[:, 3])
+    return at_once
+
+
 def test_layers_of_a_llama_are_kept_with_their_weights_and_their_places(
     tiny_llama: Path, tmp_path: Path
 ) -> None:
@@ -130,11 +141,7 @@ def test_layers_of_a_llama_are_kept_with_their_weights_and_their_places(
         name = "model.layers.{}.mlp.up_proj.weight"
         assert torch.equal(state[name.format(new)], weights[name.format(old)])
     ids = torch.tensor([[3, 5, 8, 13]])
-    with torch.inference_mode():
-        at_once = model(input_ids=ids).logits
-        first = model(input_ids=ids[:, :3], use_cache=True)
-        then = model(input_ids=ids[:, 3:], cache=first.cache).logits
-    torch.testing.assert_close(then[:, 0], at_once[:, 3])
+    at_once = written_at_once_and_in_two(model, ids)
     model.save_pretrained(tmp_path / "student")
     again = load_initial_model(str(tmp_path / "student"), "AutoModelForCausalLM", None, None).eval()
     with torch.inference_mode():
@@ -164,11 +171,7 @@ def test_layers_of_a_gpt2_are_kept_with_their_weights_and_their_places(
         name = "transformer.h.{}.mlp.c_fc.weight"
         assert torch.equal(state[name.format(new)], weights[name.format(old)])
     ids = torch.tensor([[3, 5, 8, 13]])
-    with torch.inference_mode():
-        at_once = model(input_ids=ids).logits
-        first = model(input_ids=ids[:, :3], use_cache=True)
-        then = model(input_ids=ids[:, 3:], cache=first.cache).logits
-    torch.testing.assert_close(then[:, 0], at_once[:, 3])
+    at_once = written_at_once_and_in_two(model, ids)
     model.save_pretrained(tmp_path / "student")
     assert read_layers(tmp_path / "student") == (2, ())
     again = load_initial_model(str(tmp_path / "student"), "AutoModelForCausalLM", None, None).eval()
