@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,6 +120,22 @@ def find_placement(label: str | None) -> Placement:
         measuring_nodes=sum(max(1, node.cores) == cores for node in slotted),
         training_nodes=tuple(others or [node for node in serving if node.cores]),
     )
+
+
+def check_slot() -> None:
+    """Check that a cluster that was joined has a node to time candidates on: Ray would wait for one.
+
+    Raises:
+        ConfigError: none of its nodes offers the measured slot.
+    """
+    nodes = _alive()
+    if is_joined() and not any(node.resources.get(MEASURED_SLOT) for node in nodes):
+        raise ConfigError(
+            f"none of the cluster's {len(nodes)} nodes offers {MEASURED_SLOT}: candidates cannot be timed",
+            where="RAY_ADDRESS",
+            value=os.environ["RAY_ADDRESS"],
+            remedy=f"start the nodes that time with --resources='{{\"{MEASURED_SLOT}\": 1}}'",
+        )
 
 
 def describe_measuring_hardware(label: str | None) -> dict[str, Any]:

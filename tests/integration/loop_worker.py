@@ -110,6 +110,7 @@ def train(
         "started": started,
         "step": loop.position.step,
         "losses": loop.position.losses,
+        "right": loop.position.right,
         "rate": float(loop.engine.get_lr()[0]),
         "fault": None if fault is None else [type(fault).__name__, str(fault)],
     }

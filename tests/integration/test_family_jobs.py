@@ -21,7 +21,7 @@ import psutil
 import pytest
 import yaml
 
-from equipoise.ray_runtime import free_port
+from equipoise.ray_runtime import MEASURED_SLOT, free_port
 from equipoise.runs import RunFolder
 
 # Twenty jobs, each a process that starts its libraries anew.
@@ -61,6 +61,7 @@ class TokenCluster:
             "min-worker-port": 0,
             "max-worker-port": 0,
             "num-cpus": 2,
+            "resources": json.dumps({MEASURED_SLOT: 1}),
         }
         options = [f"--{name}={value}" for name, value in ports.items()]
         options += ["--head", "--block", "--dashboard-host=127.0.0.1", f"--temp-dir={self.sockets}"]

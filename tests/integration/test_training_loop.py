@@ -155,6 +155,7 @@ def test_a_training_that_goes_on_equals_one_that_was_never_stopped(
         # Two steps are done again: the checkpoint is of step 5.
         assert (resumed["started"], resumed["step"]) == (5, 12)
         assert resumed["losses"] == pytest.approx(whole["losses"], abs=1e-6), section
+        assert resumed["right"] == pytest.approx(whole["right"]), section
         assert resumed["rate"] == pytest.approx(whole["rate"])
         parts = (weights(tmp_path / f"{number}-{name}") for name in ("whole", "halved"))
         assert distance(*parts) < 1e-6, section

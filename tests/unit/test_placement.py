@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from equipoise.errors import ConfigError
-from equipoise.placement import SERVING_LABEL, Placement, find_placement
+from equipoise.placement import SERVING_LABEL, Placement, check_slot, find_placement
 from equipoise.ray_runtime import MEASURED_SLOT
 
 KEY, _, VALUE = SERVING_LABEL.partition("=")
@@ -85,4 +85,14 @@ def test_another_label_can_be_named_and_has_to_be_there(place: Any) -> None:
 def test_a_labelled_node_without_a_slot_is_refused(place: Any) -> None:
     with pytest.raises(ConfigError, match="could never be timed") as caught:
         place(node(4), node(8, slot=False, serving=True))
+    assert MEASURED_SLOT in caught.value.remedy
+
+
+def test_a_cluster_on_which_nothing_could_be_timed_is_refused(place: Any) -> None:
+    place(node(4, slot=False), node(8))
+    check_slot()
+    place(node(4, slot=False), node(8, slot=False))
+    with pytest.raises(ConfigError, match="none of the cluster's 2 nodes offers") as caught:
+        check_slot()
+    assert (caught.value.where, caught.value.value) == ("RAY_ADDRESS", "somewhere")
     assert MEASURED_SLOT in caught.value.remedy

@@ -11,7 +11,7 @@ from equipoise.costs.price_book import load_prices, replica_usd_per_hour, stale_
 from equipoise.costs.profiles import load_profile
 from equipoise.data import PreparedData, prepare_data
 from equipoise.errors import ConfigError, ServiceError
-from equipoise.placement import find_placement
+from equipoise.placement import check_slot, find_placement
 from equipoise.ray_runtime import is_joined
 from equipoise.runs import RunFolder
 from equipoise.search.space import open_space
@@ -85,13 +85,20 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     return Checked(data, base, sentences)
 
 
-def check_cluster(config: RunConfig) -> None:
+def check_cluster(config: RunConfig, *, timed: bool = True) -> None:
     """Check what only a cluster that was joined can tell, before anything is trained on it.
 
+    Args:
+        timed: candidates will be, for which a node has to offer the slot.
+
     Raises:
-        ConfigError: no node is serving hardware, or an earlier run was measured on other hardware.
+        ConfigError: no node is serving hardware or can be timed on, or an earlier run was measured on
+            other hardware.
     """
     find_placement(config.search.serving_nodes)
+    # Where nodes come as they are asked for, none may be up yet.
+    if timed and not config.cluster.autoscaling:
+        check_slot()
     if config.search.warm_start:
         earlier_recipes(config.search.warm_start, task=config.task, fingerprint=serving_fingerprint(config))
 

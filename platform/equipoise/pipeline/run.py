@@ -92,7 +92,7 @@ def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stag
             check_port(config.serving.host, config.serving.port, "serving.port")
         try:
             session.ray_metrics_url = ray_runtime.start_ray()["metrics_url"]
-            check_cluster(config)
+            check_cluster(config, timed=stages is None)
             session.board = progress.start_board()
             (stages or _all_stages)(session, checked)
         except KeyboardInterrupt:

@@ -22,10 +22,10 @@ from equipoise.training.examples import Examples, take_batch
 from equipoise.training.guidance import Guide
 from equipoise.training.job import TrainingJob
 from equipoise.training.lora import write_merged
-from equipoise.training.losses import compute_loss
+from equipoise.training.losses import compute_loss, count_right
 from equipoise.training.weights import write_model
 
-_REMEMBERED_LOSSES = 10
+_REMEMBERED_STEPS = 10
 
 
 @dataclass
@@ -37,12 +37,15 @@ class Position:
     tokens: int = 0
     elapsed_s: float = 0.0
     losses: list[float] = field(default_factory=list)
+    right: list[float] = field(default_factory=list)
+    """Of each remembered step, the share of its places whose label the model found likeliest."""
 
     def figures(self, usd_per_hour: float | None = None) -> dict[str, Any]:
         """What progress shows and the run records."""
         seconds = max(self.elapsed_s, 1e-9)
         found = {
-            "loss": float(np.mean(self.losses[-_REMEMBERED_LOSSES:])),
+            "loss": float(np.mean(self.losses[-_REMEMBERED_STEPS:])),
+            "train_accuracy": float(np.mean(self.right[-_REMEMBERED_STEPS:])),
             "rows_per_s": self.rows / seconds,
             "tokens_per_s": self.tokens / seconds,
         }
@@ -158,14 +161,16 @@ class Loop:
         for step, batch in batches_from(
             self.examples.lengths, job.batch_size, job.seed, at.step, job.total_steps
         ):
-            loss = self.step(step, batch)
+            loss, right = self.step(step, batch)
             due = self.rank == 0 and self.store is not None and self.timetable.due(step + 1)
-            loss, asked = self._sum(loss / self.workers, float(due))
+            loss, right, asked = self._sum(loss / self.workers, right, float(due))
             if not np.isfinite(loss):
                 raise self._diverged(step, batch)
             at.step, at.rows = step + 1, at.rows + len(batch)
             at.tokens += int(self.examples.lengths[batch].sum())
-            at.losses = [*at.losses[1 - _REMEMBERED_LOSSES :], loss]
+            at.losses = [*at.losses[1 - _REMEMBERED_STEPS :], loss]
+            places = int(self.examples.places[batch].sum())
+            at.right = [*at.right[1 - _REMEMBERED_STEPS :], right / max(places, 1)]
             at.elapsed_s = before_s + time.perf_counter() - started
             if at.step == middle:
                 self._middle = (at.rows, at.elapsed_s)
@@ -181,14 +186,14 @@ class Loop:
         rows, seconds = self._middle
         return (self.position.rows - rows) / max(self.position.elapsed_s - seconds, 1e-9)
 
-    def step(self, step: int, batch: NDArray[np.int64]) -> float:
-        """One optimizer step on this worker's share of a global batch; returns its weighted loss."""
+    def step(self, step: int, batch: NDArray[np.int64]) -> tuple[float, float]:
+        """One step of the optimizer on this worker's share of a batch: its weighted loss and places right."""
         import torch
 
         # Seeded by step, so that a resumed training drops out what an uninterrupted one does.
         torch.manual_seed(np.random.SeedSequence([self.job.seed, step, self.rank]).generate_state(1)[0])
         parts = self.engine.gradient_accumulation_steps()
-        total = 0.0
+        total, right = 0.0, 0.0
         for part in range(parts):
             share = worker_share(
                 batch, self.rank + part * self.workers, self.workers * parts, self.examples.places
@@ -202,7 +207,8 @@ class Loop:
             self.engine.backward(loss)
             self._apply(step, batch)
             total += float(loss.detach()) / parts
-        return total
+            right += float(count_right(outputs.logits, taken.targets))
+        return total, right
 
     def _apply(self, step: int, batch: NDArray[np.int64]) -> None:
         try:

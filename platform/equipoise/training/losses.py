@@ -38,6 +38,16 @@ def compute_loss(logits: Tensor, batch: Batch, objective: Objective) -> Tensor:
     return objective.soft_share * soft + (1 - objective.soft_share) * hard
 
 
+def count_right(logits: Tensor, targets: Tensor) -> Tensor:
+    """How many places, of those that are asked for, have their target as the likeliest class; a scalar.
+
+    Args:
+        logits: the model's, shape (rows, classes) or (rows, longest, classes).
+    """
+    # IGNORED is no class, so that a place that is not asked for is never right.
+    return (logits.detach().argmax(dim=-1) == targets).sum()
+
+
 def hard_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of logits (places, classes) against class numbers (places,)."""
     from torch.nn import functional

@@ -6,7 +6,7 @@ import torch
 
 from equipoise.tasks import IGNORED
 from equipoise.training.examples import Batch, Examples, take_batch
-from equipoise.training.losses import Objective, compute_loss, hard_loss, soft_loss
+from equipoise.training.losses import Objective, compute_loss, count_right, hard_loss, soft_loss
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -26,6 +26,14 @@ def test_ignored_places_cost_nothing() -> None:
     torch.testing.assert_close(compute_loss(logits, Batch({}, targets), Objective()), expected)
     none = torch.full((2, 4), IGNORED)
     assert float(compute_loss(logits, Batch({}, none), Objective())) == 0
+
+
+def test_places_are_right_where_the_target_is_the_likeliest() -> None:
+    logits = torch.eye(3)[torch.tensor([[0, 1, 2, 2], [1, 1, 0, 2]])]
+    targets = torch.tensor([[0, IGNORED, 2, 1], [IGNORED, 1, IGNORED, IGNORED]])
+    assert int(count_right(logits, targets)) == 3
+    assert int(count_right(logits, torch.full((2, 4), IGNORED))) == 0
+    assert int(count_right(logits[:, 0], torch.tensor([0, 0]))) == 1
 
 
 def test_a_teacher_that_is_matched_costs_nothing() -> None:
