@@ -142,6 +142,23 @@ def shutdown() -> None:
     serve.shutdown()  # type: ignore[no-untyped-call]
 
 
+def check_vacant(app_name: str) -> None:
+    """Check that the Ray that was joined serves nothing but `app_name`, which a killed try may have left.
+
+    Raises:
+        ServiceError: it serves applications.
+    """
+    from ray import serve
+
+    found = sorted(set(serve.status().applications) - {app_name})
+    if found:
+        raise ServiceError(
+            f"the cluster serves {', '.join(found)} on the path that the run's choice is tested on",
+            where="Ray Serve",
+            remedy="undeploy it, or run on a cluster of its own",
+        )
+
+
 def _serves(app_name: str) -> bool:
     from ray import serve
 

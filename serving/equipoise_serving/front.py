@@ -26,7 +26,7 @@ def start_front(serving: ServingConfig) -> str:
         The base URL, for clients on this machine.
 
     Raises:
-        ServiceError: the port is taken, Serve runs with another front, or it does not start.
+        ServiceError: the port is taken, Serve runs applications behind another front, or it does not start.
     """
     import ray
     from ray import serve
@@ -37,11 +37,19 @@ def start_front(serving: ServingConfig) -> str:
     where = f"{serving.host}:{serving.port}"
     address = (_ANY_ADDRESS.get(serving.host, serving.host), serving.port)
     faults = (RuntimeError, TimeoutError, ray.exceptions.RayError)
-    is_running = bool(serve.status().proxies)
-    if is_running:
-        if not _listens(address):
-            raise ServiceError("Serve already runs on another port", where=where, remedy="shut it down first")
-    else:
+    status = serve.status()
+    is_running = bool(status.proxies)
+    if is_running and not _listens(address):
+        if status.applications:
+            raise ServiceError(
+                f"Serve already runs on another port, with {', '.join(status.applications)}",
+                where=where,
+                remedy="shut it down first",
+            )
+        # What an earlier endpoint of a cluster left: its front, with nothing behind it.
+        serve.shutdown()  # type: ignore[no-untyped-call]
+        is_running = False
+    if not is_running:
         _check_port(serving)
     try:
         serve.start(

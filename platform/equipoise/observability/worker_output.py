@@ -22,6 +22,9 @@ def log_workers() -> None:
 
 def _write(printed: dict[str, Any]) -> None:
     """One batch of lines of one worker."""
+    # Ray's autoscaler tells the state of a cluster every five seconds, here and in `ray status`.
+    if printed.get("pid") == "autoscaler":
+        return
     who = printed.get("actor_name") or printed.get("task_name") or "worker"
     where = "" if printed.get("ip") == printed.get("localhost") else f" on {printed.get('ip')}"
     for line in printed.get("lines", []):

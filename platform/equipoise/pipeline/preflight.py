@@ -94,11 +94,18 @@ def check_cluster(config: RunConfig, *, timed: bool = True) -> None:
     Raises:
         ConfigError: no node is serving hardware or can be timed on, or an earlier run was measured on
             other hardware.
+        ServiceError: the cluster serves applications already.
     """
     find_placement(config.search.serving_nodes)
     # Where nodes come as they are asked for, none may be up yet.
     if timed and not config.cluster.autoscaling:
         check_slot()
+    if timed and is_joined():
+        # Serve reads its flags from the environment when it is imported: not before Ray was started.
+        from equipoise.pipeline.served import trial_app
+        from equipoise_serving.endpoint import check_vacant
+
+        check_vacant(trial_app(config))
     if config.search.warm_start:
         earlier_recipes(config.search.warm_start, task=config.task, fingerprint=serving_fingerprint(config))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from equipoise import ray_runtime
 from equipoise.bundle import Bundle
+from equipoise.config import RunConfig
 from equipoise.engines import Predictor, open_engine
 from equipoise.errors import ServiceError
 from equipoise.exporter.client import read_metric
@@ -23,7 +24,7 @@ from equipoise.runs import Candidate
 from equipoise.search.context import TrialContext
 from equipoise.tasks import Answers
 from equipoise.training.teacher_outputs import teacher_answers
-from equipoise_serving.endpoint import deploy, undeploy
+from equipoise_serving.endpoint import check_vacant, deploy, undeploy
 from equipoise_serving.load_client import Replay, replay
 from equipoise_serving.replica_ledger import ReplicaLedger
 
@@ -94,11 +95,22 @@ def _labels(predictor: Predictor, inputs: Sequence[Any], answers: Answers) -> li
     return [row["label"] for start in starts for row in predictor.predict(texts[start : start + _BATCH_ROWS])]
 
 
+def trial_app(config: RunConfig) -> str:
+    """The Serve application of a run's test: on a cluster, no endpoint of the same name may be replaced."""
+    return f"{config.name}-test"
+
+
 def serve_test(
     session: Session, context: TrialContext, bundle: Bundle, teacher: Candidate, expected: list[str]
 ) -> dict[str, Any]:
-    """Serve teacher and choice in turn, replay test rows, and write `served.json`."""
+    """Serve teacher and choice in turn, replay test rows, and write `served.json`.
+
+    Raises:
+        ServiceError: the cluster serves something else, the endpoint does not start, or requests failed.
+    """
     config = session.config
+    if ray_runtime.is_joined():
+        check_vacant(trial_app(config))
     task = context.load_task()
     texts = [task.to_text(value) for value in context.data.test.inputs]
     part = len(texts) if config.serving.teacher_rows is None else min(config.serving.teacher_rows, len(texts))
@@ -139,6 +151,7 @@ def _serve(
         bundle.folder,
         config,
         model_name=model,
+        app_name=trial_app(session.config),
         num_cpus=0.0 if crowded else None,
         ledger=ledger,
         on_head=joined,
@@ -157,7 +170,7 @@ def _serve(
             )
         usd = _read_usd(metrics_url, model, len(texts))
     finally:
-        undeploy()
+        undeploy(trial_app(session.config))
     return found, {
         "model": model,
         "rows": len(texts),
