@@ -263,8 +263,16 @@ def test_replica_of_an_openvino_bundle_loads_no_torch(base_url: str) -> None:
 def test_port_in_use_is_named(bundles: dict[str, Bundle], serving: ServingConfig, base_url: str) -> None:
     del base_url
     other = serving.model_copy(update={"port": free_port()})
-    with pytest.raises(ServiceError, match="already runs on another port"):
+    with pytest.raises(ServiceError, match="already runs on another port, with equipoise"):
         endpoint.deploy(bundles["torch"].folder, other, model_name="tiny")
+
+
+def test_a_run_sees_what_its_own_test_would_get_in_the_way_of(base_url: str) -> None:
+    del base_url
+    with pytest.raises(ServiceError, match=r"the cluster serves equipoise on the path"):
+        endpoint.check_vacant("run-test")
+    # What a killed try of its own left does not count.
+    endpoint.check_vacant("equipoise")
 
 
 def test_tampered_bundle_is_refused_before_anything_stops(
