@@ -13,7 +13,7 @@ import pytest
 from equipoise.ray_runtime import free_port
 
 # Four tries at one run, each with a Ray of its own.
-pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 
 def test_parts_follow_each_other_and_repeat_nothing(
