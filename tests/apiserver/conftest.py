@@ -115,20 +115,24 @@ def definitions(repository: Path) -> list[Manifest]:
 
 
 @pytest.fixture(scope="session")
-def server(kubeconfig: Path, request: pytest.FixtureRequest) -> Any:
-    """The official client of the server, KubeRay's kinds known to it, with a node that runs nothing."""
+def server(kubeconfig: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The official client of the server, KubeRay's kinds known to it, with a node that runs nothing.
+
+    What was not there before is not there afterwards.
+    """
     from kubernetes import client
     from kubernetes.client.rest import ApiException
 
-    found = seen.client_of(kubeconfig)
+    found, created = seen.client_of(kubeconfig), []
     try:
         client.ApiextensionsV1Api(found).read_custom_resource_definition("rayjobs.ray.io")
     except ApiException as error:
         if error.status != 404:
             raise
-        seen.install(found, request.getfixturevalue("definitions"))
-    seen.add_node(found)
-    return found
+        created = seen.install(found, request.getfixturevalue("definitions"))
+    node = seen.add_node(found)
+    yield found
+    seen.take_out(found, created, node=node)
 
 
 @pytest.fixture
