@@ -8,6 +8,7 @@ used, and no other kubeconfig ever is. Without it, `KUBEBUILDER_ASSETS` names th
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -114,20 +115,24 @@ def definitions(repository: Path) -> list[Manifest]:
 
 
 @pytest.fixture(scope="session")
-def server(kubeconfig: Path, request: pytest.FixtureRequest) -> Any:
-    """The official client of the server, KubeRay's kinds known to it, with a node that runs nothing."""
+def server(kubeconfig: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The official client of the server, KubeRay's kinds known to it, with a node that runs nothing.
+
+    What was not there before is not there afterwards.
+    """
     from kubernetes import client
     from kubernetes.client.rest import ApiException
 
-    found = seen.client_of(kubeconfig)
+    found, created = seen.client_of(kubeconfig), []
     try:
         client.ApiextensionsV1Api(found).read_custom_resource_definition("rayjobs.ray.io")
     except ApiException as error:
         if error.status != 404:
             raise
-        seen.install(found, request.getfixturevalue("definitions"))
-    seen.add_node(found)
-    return found
+        created = seen.install(found, request.getfixturevalue("definitions"))
+    node = seen.add_node(found)
+    yield found
+    seen.take_out(found, created, node=node)
 
 
 @pytest.fixture
@@ -151,6 +156,36 @@ def write_status(server: Any, namespace: str) -> Callable[..., None]:
     """`write_status("rayjobs", "a", jobStatus="RUNNING")`: what KubeRay's operator would write."""
     written: Callable[..., None] = seen.status_writer(server, namespace)
     return written
+
+
+@pytest.fixture
+def bind_submitter(
+    kubernetes_tools: dict[str, str], repository: Path, namespace: str, server: Any
+) -> Callable[[Manifest], None]:
+    """`bind_submitter(subject)`: bind the chart's role for submitters to a subject in the namespace."""
+    from kubernetes import client
+
+    def bind(subject: Manifest) -> None:
+        rendered = subprocess.run(
+            [
+                *(kubernetes_tools["helm"], "template", "eq", str(repository / "charts" / "equipoise")),
+                *("-n", namespace, "--api-versions", "ray.io/v1/RayService"),
+                *("--set-json", f"submitters={json.dumps([subject])}"),
+                *("--show-only", "templates/rbac.yaml"),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        rights = client.RbacAuthorizationV1Api(server)
+        for manifest in yaml.safe_load_all(rendered.stdout):
+            if manifest["kind"] == "Role":
+                rights.create_namespaced_role(namespace, manifest)
+            if manifest["kind"] == "RoleBinding":
+                rights.create_namespaced_role_binding(namespace, manifest)
+
+    return bind
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,6 +11,7 @@ from typing import Any
 Manifest = dict[str, Any]
 
 ESTABLISHED_S = 60
+_NODE = "equipoise-test"
 
 
 def client_of(kubeconfig: Path) -> Any:
@@ -22,8 +23,12 @@ def client_of(kubeconfig: Path) -> Any:
     return client.ApiClient(settings)
 
 
-def install(server: Any, definitions: list[Manifest]) -> None:
-    """Make CRDs known to a server, in place of others of their names, and wait until they are."""
+def install(server: Any, definitions: list[Manifest]) -> list[str]:
+    """Make CRDs known to a server, in place of others of their names, and wait until they are.
+
+    Returns:
+        Names of those that were not there before.
+    """
     from kubernetes import client
 
     extensions = client.ApiextensionsV1Api(server)
@@ -45,16 +50,30 @@ def install(server: Any, definitions: list[Manifest]) -> None:
                 break
             assert time.monotonic() < deadline, conditions
             time.sleep(0.2)
+    names = [definition["metadata"]["name"] for definition in definitions]
+    return [name for name in names if name not in held]
 
 
-def add_node(server: Any) -> None:
-    """A node large enough for what the tests ask for, where there is none."""
+def add_node(server: Any) -> bool:
+    """A node large enough for what the tests ask for, where there is none; whether there was none."""
     from kubernetes import client
 
     core = client.CoreV1Api(server)
-    if not core.list_node(limit=1).items:
-        room = {"cpu": "64", "memory": "256Gi", "nvidia.com/gpu": "8", "pods": "110"}
-        core.create_node({"metadata": {"name": "equipoise-test"}, "status": {"allocatable": room}})
+    if core.list_node(limit=1).items:
+        return False
+    room = {"cpu": "64", "memory": "256Gi", "nvidia.com/gpu": "8", "pods": "110"}
+    core.create_node({"metadata": {"name": _NODE}, "status": {"allocatable": room}})
+    return True
+
+
+def take_out(server: Any, definitions: list[str], *, node: bool) -> None:
+    """Remove what was put in: CRDs, with every object of theirs, and the node."""
+    from kubernetes import client
+
+    if node:
+        client.CoreV1Api(server).delete_node(_NODE)
+    for name in definitions:
+        client.ApiextensionsV1Api(server).delete_custom_resource_definition(name)
 
 
 def make_namespace(server: Any) -> str:

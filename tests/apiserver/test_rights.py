@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from equipoise.cluster.kubeconfig import connect
 from equipoise.cluster.kubernetes_api import KubernetesApi
@@ -18,44 +17,15 @@ from equipoise.errors import ConfigError, InputError
 Manifest = dict[str, Any]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-CHART = Path(__file__).resolve().parents[2] / "charts" / "equipoise"
-
 
 @pytest.fixture
-def submitter(
-    kubernetes_tools: dict[str, str], kubeconfig: Path, namespace: str, server: Any
-) -> KubernetesApi:
+def submitter(bind_submitter: Callable[[Manifest], None], kubeconfig: Path, namespace: str) -> KubernetesApi:
     """The user `submitter`, whom the chart's role is bound to in the namespace, and nothing else."""
-    from kubernetes import client
-
     try:
         found = connect(namespace=namespace, context="submitter", kubeconfig=str(kubeconfig))
     except ConfigError:
         pytest.skip("the kubeconfig for tests has no context `submitter`, a user of that name without rights")
-    subject = '[{"kind":"User","name":"submitter","apiGroup":"rbac.authorization.k8s.io"}]'
-    rendered = subprocess.run(
-        [
-            *(kubernetes_tools["helm"], "template", "eq", str(CHART), "-n", namespace),
-            *(
-                "--api-versions",
-                "ray.io/v1/RayService",
-                "--set-json",
-                f"submitters={subject}",
-                "--show-only",
-                "templates/rbac.yaml",
-            ),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    rights = client.RbacAuthorizationV1Api(server)
-    for manifest in yaml.safe_load_all(rendered.stdout):
-        if manifest["kind"] == "Role":
-            rights.create_namespaced_role(namespace, manifest)
-        if manifest["kind"] == "RoleBinding":
-            rights.create_namespaced_role_binding(namespace, manifest)
+    bind_submitter({"kind": "User", "name": "submitter", "apiGroup": "rbac.authorization.k8s.io"})
     return found
 
 

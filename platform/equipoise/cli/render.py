@@ -9,6 +9,7 @@ import typer
 
 from equipoise.cli.place import Namespace
 from equipoise.cli.submit import Image
+from equipoise.cli.until import Part, Until
 
 if TYPE_CHECKING:
     from equipoise.config import RunConfig
@@ -27,6 +28,7 @@ def render(
     ] = None,
     namespace: Namespace = None,
     image: Image = None,
+    until: Until = None,
 ) -> None:
     """Write the run's job, its cluster and, with a bundle, its service: one object a file."""
     from equipoise import storage
@@ -35,22 +37,23 @@ def render(
     from equipoise.config import load_config
 
     config = override(load_config(file), namespace, image)
-    for name, manifest in rendered(config, bundle).items():
+    for name, manifest in rendered(config, bundle, until).items():
         target = into / name
         storage.put_bytes(str(target), to_yaml(manifest).encode())
         typer.echo(str(target))
 
 
-def rendered(config: RunConfig, bundle: str | None) -> dict[str, dict[str, Any]]:
+def rendered(config: RunConfig, bundle: str | None, until: Part | None = None) -> dict[str, dict[str, Any]]:
     """Objects by file name."""
     from equipoise.cluster.job_manifests import job_manifests
     from equipoise.cluster.manifests import ray_cluster
     from equipoise.cluster.names import service_name, submission_id
     from equipoise.cluster.services import require_shared, service_manifest
 
-    job_id = submission_id(config)
+    job_id = submission_id(config, until=until)
     found = {
-        f"{manifest['kind'].lower()}.{job_id}.yaml": manifest for manifest in job_manifests(config, job_id)
+        f"{manifest['kind'].lower()}.{job_id}.yaml": manifest
+        for manifest in job_manifests(config, job_id, until)
     }
     cluster_name = service_name(config.name)
     found[f"raycluster.{cluster_name}.yaml"] = ray_cluster(cluster_name, config.cluster)

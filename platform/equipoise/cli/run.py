@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from equipoise.cli.until import Part, Until
+
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON when done.")]
 Out = Annotated[
     str | None, typer.Option("--out", help="Run folder; default: the config's output, or runs/NAME.")
@@ -17,7 +19,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check config, data and 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("demo", epilog="Example: equipoise demo --out runs/demo")(demo)
-    app.command("run", epilog="Example: equipoise run -f run.yaml --out runs/first")(run)
+    app.command("run", epilog="Example: equipoise run -f run.yaml --out runs/first --until finetune")(run)
 
 
 def demo(out: Out = None, dry_run: DryRun = False, json: Json = False) -> None:
@@ -32,14 +34,15 @@ def run(
         Path, typer.Option("-f", "--file", help="Run config (YAML); `equipoise init` writes one.")
     ],
     out: Out = None,
+    until: Until = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Fine-tune, search, choose, bundle, serve and price; run again to resume."""
-    _execute(file, out, dry_run, json)
+    _execute(file, out, dry_run, json, until)
 
 
-def _execute(file: Path, out: str | None, dry_run: bool, as_json: bool) -> None:
+def _execute(file: Path, out: str | None, dry_run: bool, as_json: bool, until: Part | None = None) -> None:
     from equipoise.config import load_config
     from equipoise.runs import RunFolder
 
@@ -60,8 +63,12 @@ def _execute(file: Path, out: str | None, dry_run: bool, as_json: bool) -> None:
     from equipoise.ray_runtime import prepare_environment
 
     prepare_environment()
+    from equipoise.pipeline.parts import run_until
     from equipoise.pipeline.run import run_pipeline
 
     with open_display(quiet=as_json) as display:
-        run_pipeline(config, folder, display)
+        if until is None:
+            run_pipeline(config, folder, display)
+        else:
+            run_until(config, folder, display, until.value)
     print_summary(folder, as_json)

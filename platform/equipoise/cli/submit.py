@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from equipoise.cli.place import Address, Context, Kubeconfig, Namespace, On, Place, TokenFile
+from equipoise.cli.until import Part, Until
 
 if TYPE_CHECKING:
     from equipoise.cli.job_display import LineDisplay
@@ -30,7 +31,7 @@ Image = Annotated[str | None, typer.Option(help="kubernetes: image; default: clu
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("submit", epilog="Example: equipoise submit -f run.yaml --on kubernetes -n research")(submit)
+    app.command("submit", epilog="Example: equipoise submit -f run.yaml -n research --until finetune")(submit)
 
 
 def submit(
@@ -42,6 +43,7 @@ def submit(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
     image: Image = None,
+    until: Until = None,
     out: Annotated[
         Path | None, typer.Option(help="Local folder for the results; default: runs/NAME.")
     ] = None,
@@ -61,7 +63,7 @@ def submit(
     config = override(given, namespace, image)
     log_to(default_log_file())
     if dry_run:
-        _print_dry_run(config, on, output)
+        _print_dry_run(config, on, output, until)
         return
     display = LineDisplay(quiet=json)
     from equipoise.cluster import submission
@@ -70,19 +72,20 @@ def submit(
     target = out or Path("runs") / config.name
     if not detach:
         require_replaceable(target)
+    told = ("" if until is None else "the whole run: ") + told_line(given, file)
     if on is Place.ray:
         from equipoise.cli.place import open_ray
 
         ray_jobs = open_ray(address, token_file)
-        display.note(told_line(given, file))
-        found = submission.submit_to_ray(config, ray_jobs, display)
+        display.note(told)
+        found = submission.submit_to_ray(config, ray_jobs, display, until)
         jobs: Jobs = ray_jobs
     else:
         from equipoise.cli.place import open_kubernetes
 
         kubernetes_jobs = open_kubernetes(namespace, context, kubeconfig, config.cluster.namespace)
-        display.note(told_line(given, file))
-        found = submission.submit_to_kubernetes(config, kubernetes_jobs, display)
+        display.note(told)
+        found = submission.submit_to_kubernetes(config, kubernetes_jobs, display, until)
         jobs = kubernetes_jobs
     for name in found.created:
         display.note(f"created {name}")
@@ -100,6 +103,11 @@ def submit(
         else:
             outcome["results"] = _fetch_or_say(config, kubernetes_jobs, found.id, target, display)
         display.note(f"results in {outcome['results']}")
+        if until is not None:
+            display.note(
+                f"it ended after --until {until}; its weights stay in its run folder, "
+                "and the same without --until goes on from there"
+            )
     if json:
         import json as encoder
 
@@ -168,14 +176,14 @@ def print_objects(manifests: list[dict[str, Any]], output: Format, namespace: st
     typer.echo(to_yaml(*manifests), nl=False)
 
 
-def _print_dry_run(config: RunConfig, on: Place, output: Format) -> None:
+def _print_dry_run(config: RunConfig, on: Place, output: Format, until: Part | None) -> None:
     from equipoise.cluster.names import submission_id
 
-    job_id = submission_id(config)
+    job_id = submission_id(config, until=until)
     if on is Place.kubernetes:
         from equipoise.cluster.job_manifests import job_manifests
 
-        print_objects(job_manifests(config, job_id), output, config.cluster.namespace)
+        print_objects(job_manifests(config, job_id, until), output, config.cluster.namespace)
         return
     import tempfile
 
@@ -185,7 +193,7 @@ def _print_dry_run(config: RunConfig, on: Place, output: Format) -> None:
     with tempfile.TemporaryDirectory(prefix="equipoise-") as folder:
         payload = write_payload(config, Path(folder) / "working_dir.zip")
         inputs = [name for name in payload.entries if name.startswith("inputs/")]
-        typer.echo(f"job {job_id}: {ray_entrypoint(config)}")
+        typer.echo(f"job {job_id}: {ray_entrypoint(config, until)}")
         typer.echo(
             f"would upload {payload.bytes / 2**20:.1f} MiB: Equipoise, {', '.join(['run.yaml', *inputs])}"
         )

@@ -19,7 +19,7 @@ Manifest = dict[str, Any]
 _PRICES_FILE = "prices.yaml"
 
 
-def job_manifests(config: RunConfig, job_id: str) -> list[Manifest]:
+def job_manifests(config: RunConfig, job_id: str, until: str | None = None) -> list[Manifest]:
     """Everything that submitting a run creates: its ConfigMap, then its RayJob.
 
     Raises:
@@ -54,7 +54,7 @@ def job_manifests(config: RunConfig, job_id: str) -> list[Manifest]:
     files[RUN_FILE] = to_yaml(values)
     return [
         run_config_map(job_id, files),
-        ray_job(job_id, cluster, out, {"run": config.name, "manager": MANAGER}),
+        ray_job(job_id, cluster, out, {"run": config.name, "manager": MANAGER}, until),
     ]
 
 

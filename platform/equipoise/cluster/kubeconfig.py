@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 from equipoise.cluster.kubernetes_api import KubernetesApi
 from equipoise.cluster.kubernetes_transport import Transport
 from equipoise.errors import ConfigError
 
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod finds the token of its service account, the server's CA, and its namespace."""
+
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
-_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def connect(
@@ -20,7 +23,7 @@ def connect(
     """The API server that kubectl would talk to.
 
     The kubeconfig is the given one, else those of $KUBECONFIG, else `~/.kube/config`, else the pod's
-    own service account. The namespace is the given one, else the context's, else `default`.
+    own service account. The namespace is the given one, else the context's or the pod's, else `default`.
 
     Raises:
         ConfigError: there is no kubeconfig, or the context is not in it, or its credentials cannot be read.
@@ -29,19 +32,13 @@ def connect(
     from kubernetes import client, config
     from kubernetes.config import ConfigException
 
-    settings = client.Configuration()
+    settings = _settings()
     # One place decides what is tried again: `Transport.json`.
     settings.retries = False
     location = kubeconfig or os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
     present = any(Path(part).is_file() for part in location.split(os.pathsep) if part)
     if not present and not kubeconfig and not context and _IN_CLUSTER in os.environ:
-        try:
-            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-        except ConfigException as error:
-            raise ConfigError(
-                f"the pod's service account cannot be used: {error}", where="in cluster"
-            ) from error
-        own = _OWN_NAMESPACE.read_text(encoding="utf-8").strip() if _OWN_NAMESPACE.is_file() else "default"
+        own = _load_in_cluster(settings)
         return KubernetesApi(
             Transport(client.ApiClient(settings), f"cluster {settings.host}"), namespace or own
         )
@@ -78,3 +75,44 @@ def connect(
     given = {"--context": context, "--kubeconfig": kubeconfig}
     options = "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
     return KubernetesApi(Transport(client.ApiClient(settings), f"context {chosen['name']}"), space, options)
+
+
+def _settings() -> Any:
+    """The client's settings, which take the line break off a token that was read from a file.
+
+    The client's own loaders leave it on, and Python's HTTP refuses the header in words that hold the token.
+    """
+    from kubernetes import client
+
+    class Settings(client.Configuration):
+        def get_api_key_with_prefix(self, identifier: str, alias: str | None = None) -> str | None:
+            found: str | None = super().get_api_key_with_prefix(identifier, alias)
+            return found.strip() if found else found
+
+    return Settings()
+
+
+def _load_in_cluster(settings: Any) -> str:
+    """Take a pod's own service account into the client's settings; returns the pod's namespace.
+
+    Raises:
+        ConfigError: the token or the CA is not there, or is empty.
+    """
+    from kubernetes.config import ConfigException
+    from kubernetes.config.incluster_config import InClusterConfigLoader
+
+    loader = InClusterConfigLoader(  # type: ignore[no-untyped-call]
+        token_filename=str(SERVICE_ACCOUNT / "token"), cert_filename=str(SERVICE_ACCOUNT / "ca.crt")
+    )
+    try:
+        loader.load_and_set(settings)  # type: ignore[no-untyped-call]
+        own = SERVICE_ACCOUNT / "namespace"
+        found = own.read_text(encoding="utf-8").strip() if own.is_file() else ""
+    except (ConfigException, OSError) as error:
+        raise ConfigError(
+            f"the pod's service account cannot be used: {error}",
+            where="in cluster",
+            remedy="mount its token (automountServiceAccountToken), or give --kubeconfig",
+        ) from error
+    # As kubectl: what the pod's author says goes before the file.
+    return os.environ.get("POD_NAMESPACE") or found or "default"

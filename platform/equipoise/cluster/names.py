@@ -22,13 +22,14 @@ _ATTEMPT = re.compile(r"-([2-9]|[1-9][0-9]+)$")
 _PLACE = ("cluster", "output")
 
 
-def submission_id(config: RunConfig, attempt: int = 1) -> str:
-    """`NAME-HASH`, and from the second attempt on `NAME-HASH-ATTEMPT`.
+def submission_id(config: RunConfig, attempt: int = 1, until: str | None = None) -> str:
+    """`NAME-HASH`, and from the second attempt on `NAME-HASH-ATTEMPT`; `NAME-UNTIL-HASH` of a part.
 
-    The hash covers the resolved config less `cluster` and `output`.
+    The hash covers the resolved config less `cluster` and `output`: a run and its parts share it.
     """
     values = {key: value for key, value in config.model_dump(mode="json").items() if key not in _PLACE}
-    stem = _label(config.name)[: MAX_NAME - _HASH - 5].rstrip("-")
+    part = "" if until is None else f"-{until}"
+    stem = _label(config.name)[: MAX_NAME - _HASH - 5 - len(part)].rstrip("-") + part
     return attempt_id(f"{stem}-{_digest(values)}", attempt)
 
 

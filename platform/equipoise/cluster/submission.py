@@ -13,6 +13,7 @@ from equipoise.cluster.job_manifests import job_manifests, run_folder
 from equipoise.cluster.jobs import Job, next_id
 from equipoise.cluster.kubernetes_jobs import KubernetesJobs
 from equipoise.cluster.manifests.pods import HEAD
+from equipoise.cluster.manifests.ray_job import run_command
 from equipoise.cluster.names import submission_id
 from equipoise.cluster.payload import RUN_FILE, write_payload
 from equipoise.cluster.pod_access import run_in_pod
@@ -37,9 +38,9 @@ class Submitted:
     created: list[str] = field(default_factory=list)
 
 
-def ray_entrypoint(config: RunConfig) -> str:
+def ray_entrypoint(config: RunConfig, until: str | None = None) -> str:
     """The command that a Ray cluster's head runs in the working directory."""
-    return f"python -m equipoise.cli.main run -f {RUN_FILE} --out {ray_run_folder(config)}"
+    return run_command(RUN_FILE, ray_run_folder(config), until)
 
 
 def ray_run_folder(config: RunConfig) -> str:
@@ -49,14 +50,16 @@ def ray_run_folder(config: RunConfig) -> str:
     return f"{_RUNS_ON_HEAD}/{config.name}"
 
 
-def submit_to_ray(config: RunConfig, jobs: RayJobs, display: JobDisplay) -> Submitted:
-    """Start a run on a running Ray cluster, or join it there.
+def submit_to_ray(
+    config: RunConfig, jobs: RayJobs, display: JobDisplay, until: str | None = None
+) -> Submitted:
+    """Start a run, or a part of it, on a running Ray cluster, or join it there.
 
     Raises:
         InputError: the cluster cannot run it, a file is absent, or the upload is too large.
         ServiceError: the cluster does not answer.
     """
-    job_id, found = next_id(jobs, submission_id(config))
+    job_id, found = next_id(jobs, submission_id(config, until=until))
     if found is not None:
         return Submitted(job_id, joined=True)
     for sentence in jobs.check():
@@ -65,7 +68,7 @@ def submit_to_ray(config: RunConfig, jobs: RayJobs, display: JobDisplay) -> Subm
         payload = write_payload(config, Path(folder) / "working_dir.zip")
         display.note(f"uploads {payload.bytes / 2**20:.1f} MiB to {jobs.where}")
         try:
-            jobs.submit(job_id, ray_entrypoint(config), payload.file, {"run": config.name})
+            jobs.submit(job_id, ray_entrypoint(config, until), payload.file, {"run": config.name})
         except InputError:
             # Someone else submitted the same run in between: then it is there.
             if jobs.find(job_id) is None:
@@ -74,17 +77,19 @@ def submit_to_ray(config: RunConfig, jobs: RayJobs, display: JobDisplay) -> Subm
     return Submitted(job_id, joined=False, created=[f"job {job_id} at {jobs.where}"])
 
 
-def submit_to_kubernetes(config: RunConfig, jobs: KubernetesJobs, display: JobDisplay) -> Submitted:
-    """Create a run's RayJob, or join it.
+def submit_to_kubernetes(
+    config: RunConfig, jobs: KubernetesJobs, display: JobDisplay, until: str | None = None
+) -> Submitted:
+    """Create the RayJob of a run, or of a part of it, or join it.
 
     Raises:
         InputError: the cluster refuses it or can never run it.
         ServiceError: the API server does not answer, or has no room now.
     """
-    job_id, found = next_id(jobs, submission_id(config))
+    job_id, found = next_id(jobs, submission_id(config, until=until))
     if found is not None:
         return Submitted(job_id, joined=True)
-    manifests = job_manifests(config, job_id)
+    manifests = job_manifests(config, job_id, until)
     display.note(estimate_sentence(config))
     for sentence in jobs.check(config.cluster):
         display.note(sentence)

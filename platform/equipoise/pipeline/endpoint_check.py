@@ -38,10 +38,11 @@ def check_endpoint(
         metrics_url: the cost exporter's page; without one, the prediction alone is checked.
         text: what is classified, or what a language model goes on from.
         key: API key, sent as a bearer token.
-        timeout_s: longest wait for the request to be counted.
+        timeout_s: longest wait for the request to be counted, and then for the replicas to be billed.
 
     Raises:
-        ServiceError: no prediction comes, the metrics cannot be read, or the request is not counted.
+        ServiceError: no prediction comes, the metrics cannot be read, the request is not counted, or no
+            dollars of serving are billed though the exporter has a run folder to bill them in.
     """
     before = _requests(metrics_url) if metrics_url else 0.0
     model, said = _ask(url, text, key)
@@ -59,8 +60,20 @@ def check_endpoint(
             )
         time.sleep(_POLL_S)
     yield f"requests counted: {after:g}"
-    usd = read_metric(metrics_url, "equipoise_cost_usd_total")
-    yield "dollars billed: none yet" if usd is None else f"dollars billed: ${usd:.6f}"
+    # Replicas put their lines every 20 seconds, into the run folder that the bundle lies in.
+    deadline = time.monotonic() + timeout_s
+    while (usd := read_metric(metrics_url, "equipoise_cost_usd_total", {"component": "serving"})) is None:
+        if not read_metric(metrics_url, "equipoise_exporter_up", {"source": "config"}):
+            yield "dollars billed: none, for the exporter has no run folder"
+            return
+        if time.monotonic() > deadline:
+            raise ServiceError(
+                "no dollars of serving are billed",
+                where=metrics_url,
+                remedy="can the replicas write to the run folder that the exporter reads?",
+            )
+        time.sleep(_POLL_S)
+    yield f"dollars billed for serving: ${usd:.6f}"
 
 
 def _requests(metrics_url: str) -> float:

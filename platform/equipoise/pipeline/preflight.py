@@ -85,11 +85,12 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
     return Checked(data, base, sentences)
 
 
-def check_cluster(config: RunConfig, *, timed: bool = True) -> None:
+def check_cluster(config: RunConfig, *, timed: bool = True, served: bool = True) -> None:
     """Check what only a cluster that was joined can tell, before anything is trained on it.
 
     Args:
-        timed: candidates will be, for which a node has to offer the slot.
+        timed: something will be, for which a node has to offer the slot.
+        served: the choice will be, for its test.
 
     Raises:
         ConfigError: no node is serving hardware or can be timed on, or an earlier run was measured on
@@ -100,7 +101,7 @@ def check_cluster(config: RunConfig, *, timed: bool = True) -> None:
     # Where nodes come as they are asked for, none may be up yet.
     if timed and not config.cluster.autoscaling:
         check_slot()
-    if timed and is_joined():
+    if served and is_joined():
         # Serve reads its flags from the environment when it is imported: not before Ray was started.
         from equipoise.pipeline.served import trial_app
         from equipoise_serving.endpoint import check_vacant

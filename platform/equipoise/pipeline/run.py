@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from equipoise import ray_runtime
 from equipoise.config import RunConfig, load_config
@@ -20,6 +21,11 @@ from equipoise.pipeline.preflight import Checked, check_cluster, check_port, che
 from equipoise.pipeline.session import Session, open_session
 from equipoise.runs import Candidate, Quality, RunFolder
 from equipoise.tasks import find_task
+
+if TYPE_CHECKING:
+    from equipoise.search.context import TrialContext
+    from equipoise.search.space import Space
+    from equipoise.search.targets import Tables
 
 _ENDINGS = {
     "trials": "the search measured all that was asked for",
@@ -61,8 +67,13 @@ def run_pipeline(config: RunConfig, run: RunFolder, display: Display) -> None:
         display.note(f"took {actual:.0f} s, estimated {estimated:.0f} s ({took['error']:+.0%})")
 
 
-def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stages | None = None) -> None:
+def run_stages(
+    config: RunConfig, run: RunFolder, display: Display, stages: Stages | None = None, *, timed: bool = False
+) -> None:
     """Check a run, open its session, start Ray, and go through the stages; by default through all.
+
+    Args:
+        timed: the given stages time something.
 
     Raises:
         EquipoiseError: with the exit status that its kind stands for; the folder can be resumed.
@@ -82,17 +93,17 @@ def run_stages(config: RunConfig, run: RunFolder, display: Display, stages: Stag
         checked = replace(checked, data=checked.data.settled(session.root / ".scratch" / "rows"))
         expected = store_estimate(run, config, checked)
         if expected is not None:
-            span = expected.total_s
+            span, whole = expected.total_s, "" if stages is None else "for the whole run, "
             earlier = f"{expected.runs} earlier run{'' if expected.runs == 1 else 's'}"
             display.note(
                 f"estimated {span.value / 60:.0f} minutes ({span.low / 60:.0f} to {span.high / 60:.0f}), "
-                f"from {earlier if expected.runs else 'timed steps'} on this hardware"
+                f"{whole}from {earlier if expected.runs else 'timed steps'} on this hardware"
             )
         if stages is None:
             check_port(config.serving.host, config.serving.port, "serving.port")
         try:
             session.ray_metrics_url = ray_runtime.start_ray()["metrics_url"]
-            check_cluster(config, timed=stages is None)
+            check_cluster(config, timed=timed or stages is None, served=stages is None)
             session.board = progress.start_board()
             (stages or _all_stages)(session, checked)
         except KeyboardInterrupt:
@@ -113,39 +124,18 @@ def _all_stages(session: Session, checked: Checked) -> None:
     from equipoise.pipeline.endpoint import is_served
     from equipoise.pipeline.learning_curve import measure_learning_curve
     from equipoise.pipeline.served import read_test, serve_test
-    from equipoise.pipeline.targets import fit_targets, table_targets
-    from equipoise.pipeline.teacher import train_teacher
-    from equipoise.search.space import open_space
-    from equipoise.search.study import run_search
 
-    _stage(session, "teacher")
-    tables = table_targets(session, checked)
-    context = train_teacher(session, checked)
+    context, tables = teacher_stage(session, checked)
     if session.config.cost.learning_curve:
         measure_learning_curve(session, context, checked.base)
-
-    _stage(session, "search")
-    chosen = standing_choice(session.run)
-    if chosen is None:
-        family = find_task(session.config.task)
-        fitted = fit_targets(session, context, tables)
-        space = open_space(session.config, context.teacher, family.layout, family.model_class, fitted)
-        scratch = str(session.root / ".scratch")
-        try:
-            reason = run_search(
-                context, space, scratch, lambda name: _tell_candidate(session, name), session.display.note
-            )
-        except OverBudgetError:
-            _report(session)
-            raise
-        session.display.note(_ENDINGS[reason])
+    chosen = search_stage(session, context, tables)
 
     _stage(session, "choice")
     try:
         # Once the test split may have been read, the choice stands.
         choice, teacher = chosen or choose(session)
     except InfeasibleError:
-        _report(session)
+        report(session)
         raise
     bundle = bundle_choice(session, context, choice)
     session.display.note(f"chosen: {choice.recipe.label}")
@@ -160,11 +150,54 @@ def _all_stages(session: Session, checked: Checked) -> None:
         )
 
     _stage(session, "report")
-    _report(session)
+    report(session)
     _clear(session)
 
 
-def _report(session: Session) -> None:
+def teacher_stage(session: Session, checked: Checked) -> tuple[TrialContext, Tables]:
+    """What speed targets need to be known before it, and the teacher."""
+    from equipoise.pipeline.targets import table_targets
+    from equipoise.pipeline.teacher import train_teacher
+
+    _stage(session, "teacher")
+    tables = table_targets(session, checked)
+    return train_teacher(session, checked), tables
+
+
+def trained_space(session: Session, context: TrialContext, tables: Tables) -> Space:
+    """The recipes that the search may measure, once there is a teacher."""
+    from equipoise.pipeline.targets import fit_targets
+    from equipoise.search.space import open_space
+
+    family = find_task(session.config.task)
+    fitted = fit_targets(session, context, tables)
+    return open_space(session.config, context.teacher, family.layout, family.model_class, fitted)
+
+
+def search_stage(
+    session: Session, context: TrialContext, tables: Tables
+) -> tuple[Candidate, Candidate] | None:
+    """Measure recipes until something ends the search; where a choice stands, return it and its teacher."""
+    from equipoise.search.study import run_search
+
+    _stage(session, "search")
+    chosen = standing_choice(session.run)
+    if chosen is None:
+        space = trained_space(session, context, tables)
+        scratch = str(session.root / ".scratch")
+        try:
+            reason = run_search(
+                context, space, scratch, lambda name: _tell_candidate(session, name), session.display.note
+            )
+        except OverBudgetError:
+            report(session)
+            raise
+        session.display.note(_ENDINGS[reason])
+    return chosen
+
+
+def report(session: Session) -> None:
+    """Write the report of what is there."""
     from equipoise.report.frontier_report import write_report
 
     session.ledger.flush()

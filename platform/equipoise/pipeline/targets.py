@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from equipoise.compression.latency_table import Fitted
+from equipoise.config import RunConfig
 from equipoise.observability import progress
 from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.session import Session
@@ -13,6 +14,11 @@ from equipoise.search.targets import FILE, Tables, choose_targets, measure_targe
 from equipoise.tasks import find_task
 
 
+def has_targets(config: RunConfig) -> bool:
+    """Whether a recipe asks for a speed."""
+    return any(step.prune and step.prune.timed for steps in config.compression.recipes for step in steps)
+
+
 def table_targets(session: Session, checked: Checked) -> Tables:
     """The latency tables that the config's targets need, measured or read from the cache.
 
@@ -20,8 +26,7 @@ def table_targets(session: Session, checked: Checked) -> Tables:
         ConfigError: a target beyond its table's end.
     """
     config = session.config
-    timed = any(step.prune and step.prune.timed for steps in config.compression.recipes for step in steps)
-    if not timed or session.run.has(FILE):
+    if not has_targets(config) or session.run.has(FILE):
         return {}
     import ray
 

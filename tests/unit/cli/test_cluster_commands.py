@@ -45,6 +45,37 @@ def test_a_dry_run_on_ray_says_what_would_be_uploaded(equipoise: Equipoise, conf
     assert "would upload" in found.stdout
 
 
+@pytest.mark.parametrize("part", ["finetune", "distill", "search"])
+def test_a_part_of_a_run_is_a_job_of_its_own_in_the_same_run_folder(
+    equipoise: Equipoise, config: Path, tmp_path: Path, part: str
+) -> None:
+    def printed(*arguments: str) -> str:
+        found = equipoise("submit", "-f", str(config), "--dry-run", *arguments)
+        assert found.returncode == 0, found.stderr
+        return found.stdout
+
+    config_map, job = yaml.safe_load_all(printed("--until", part))
+    whole_map, whole = yaml.safe_load_all(printed())
+    name = job["metadata"]["name"]
+    assert name == whole["metadata"]["name"].replace("topics-", f"topics-{part}-")
+    assert (job["spec"]["jobId"], config_map["metadata"]["name"]) == (name, name)
+    assert job["spec"]["entrypoint"] == f"{whole['spec']['entrypoint']} --until {part}"
+    assert config_map["data"] == whole_map["data"]
+    on_ray = printed("--on", "ray", "--until", part).splitlines()[0]
+    assert on_ray.startswith(f"job {name}: ")
+    assert on_ray.endswith(f"/topics --until {part}")
+    into = tmp_path / "deploy"
+    assert equipoise("render", "-f", str(config), "--into", str(into), "--until", part).returncode == 0
+    written = yaml.safe_load((into / f"rayjob.{name}.yaml").read_text())
+    assert written["spec"]["entrypoint"] == job["spec"]["entrypoint"]
+
+
+def test_another_part_is_refused_with_those_that_there_are(equipoise: Equipoise, config: Path) -> None:
+    found = equipoise("submit", "-f", str(config), "--dry-run", "--until", "teacher")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert all(part in found.stderr for part in ("finetune", "distill", "search"))
+
+
 def test_render_writes_one_object_a_file(equipoise: Equipoise, config: Path, tmp_path: Path) -> None:
     into = tmp_path / "deploy"
     found = equipoise("render", "-f", str(config), "--into", str(into), "--bundle", "s3://models/topics")

@@ -102,6 +102,14 @@ def test_deleting_says_whether_there_was_anything(api: KubernetesApi) -> None:
     assert api.delete("ConfigMap", "a") is False
 
 
+def test_a_token_file_that_ends_in_a_line_break_is_taken(kubeconfig: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("test-token\n", encoding="utf-8")
+    content = kubeconfig.read_text(encoding="utf-8")
+    kubeconfig.write_text(content.replace("token: test-token", "tokenFile: token"), encoding="utf-8")
+    assert "tokenFile" in kubeconfig.read_text(encoding="utf-8")
+    assert connect(kubeconfig=str(kubeconfig)).get("ConfigMap", "a") is None
+
+
 # Faults
 
 

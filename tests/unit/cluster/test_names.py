@@ -32,10 +32,24 @@ def test_every_id_is_a_name_that_kuberay_takes(name: str, attempt: int) -> None:
     config = RunConfig.model_validate(
         {"name": name, "data": {"train": "a", "test": "b"}, "model": {"teacher": "c"}}
     )
-    found = submission_id(config, attempt)
-    assert len(found) <= MAX_NAME
-    assert DNS.match(found)
-    assert attempt_of(found, submission_id(config)) == attempt
+    for part in (None, "finetune", "distill", "search"):
+        found = submission_id(config, attempt, part)
+        assert len(found) <= MAX_NAME
+        assert DNS.match(found)
+        assert attempt_of(found, submission_id(config, until=part)) == attempt
+
+
+@given(name=st.from_regex(r"[a-z0-9][a-z0-9-]{0,62}", fullmatch=True))
+def test_a_part_of_a_run_is_another_job_than_the_run(name: str) -> None:
+    config = RunConfig.model_validate(
+        {"name": name, "data": {"train": "a", "test": "b"}, "model": {"teacher": "c"}}
+    )
+    parts = (None, "finetune", "distill", "search")
+    found = [submission_id(config, until=part) for part in parts]
+    assert len(set(found)) == len(parts)
+    assert len({name.rpartition("-")[2] for name in found}) == 1
+    for first in found:
+        assert [attempt_of(f"{other}-2", first) for other in found].count(2) == 1
 
 
 def test_attempts_of_another_job_are_told_apart() -> None:

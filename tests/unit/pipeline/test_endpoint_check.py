@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from equipoise.errors import ServiceError
 from equipoise.pipeline.endpoint_check import check_endpoint
@@ -52,12 +52,14 @@ def endpoint() -> Iterator[tuple[str, type[Endpoint]]]:
 
 
 @pytest.fixture
-def metrics() -> Iterator[tuple[str, Counter, Counter]]:
+def metrics() -> Iterator[tuple[str, Counter, Counter, Gauge]]:
+    """An exporter's page, its requests, its dollars and which of its sources are up."""
     registry = CollectorRegistry()
     requests = Counter("equipoise_requests", "-", registry=registry)
-    dollars = Counter("equipoise_cost_usd", "-", ["run"], registry=registry)
+    dollars = Counter("equipoise_cost_usd", "-", ["run", "component"], registry=registry)
+    up = Gauge("equipoise_exporter_up", "-", ["source"], registry=registry)
     server, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
-    yield f"http://127.0.0.1:{server.server_port}/metrics", requests, dollars
+    yield f"http://127.0.0.1:{server.server_port}/metrics", requests, dollars, up
     server.shutdown()
     server.server_close()
     thread.join()
@@ -65,15 +67,36 @@ def metrics() -> Iterator[tuple[str, Counter, Counter]]:
 
 def test_a_prediction_is_made_and_found_in_the_metrics(endpoint: Any, metrics: Any) -> None:
     url, handler = endpoint
-    page, handler.requests, dollars = metrics
-    assert list(check_endpoint(url, page, text="hello there")) == [
+    page, handler.requests, dollars, up = metrics
+    up.labels("config").set(1)
+    dollars.labels("demo", "training").inc(3)
+    # A replica puts its line a while after the answer.
+    billed = threading.Timer(1.5, lambda: dollars.labels("demo", "serving").inc(0.5))
+    billed.start()
+    assert list(check_endpoint(url, page, text="hello there", key="k3y")) == [
         "tiny answers 'hello there' with 'hello'",
         "requests counted: 1",
-        "dollars billed: none yet",
+        "dollars billed for serving: $0.500000",
     ]
-    dollars.labels("demo").inc(0.5)
-    assert list(check_endpoint(url, page, text="bye", key="k3y"))[-1] == "dollars billed: $0.500000"
+    billed.join()
     assert handler.seen == "Bearer k3y"
+
+
+def test_replicas_that_nobody_bills_are_a_fault(endpoint: Any, metrics: Any) -> None:
+    url, handler = endpoint
+    page, handler.requests, dollars, up = metrics
+    up.labels("config").set(1)
+    dollars.labels("demo", "training").inc(3)
+    with pytest.raises(ServiceError, match=r"no dollars of serving .*write to the run folder"):
+        list(check_endpoint(url, page, text="hello", timeout_s=0.1))
+
+
+def test_a_bundle_without_a_run_folder_is_not_billed_and_that_is_said(endpoint: Any, metrics: Any) -> None:
+    url, handler = endpoint
+    page, handler.requests, _, up = metrics
+    up.labels("config").set(0)
+    found = list(check_endpoint(url, page, text="hello", timeout_s=0.1))
+    assert found[1:] == ["requests counted: 1", "dollars billed: none, for the exporter has no run folder"]
 
 
 def test_a_request_that_nobody_counts_is_a_fault(endpoint: Any, metrics: Any) -> None:

@@ -31,8 +31,18 @@ def run_config_map(name: str, files: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def run_command(file: str, out: str, until: str | None = None) -> str:
+    """The entrypoint of a run, or of a part of one."""
+    part = "" if until is None else f" --until {until}"
+    return f"python -m equipoise.cli.main run -f {file} --out {out}{part}"
+
+
 def ray_job(
-    name: str, cluster: ClusterConfig, out: str, metadata: Mapping[str, str] | None = None
+    name: str,
+    cluster: ClusterConfig,
+    out: str,
+    metadata: Mapping[str, str] | None = None,
+    until: str | None = None,
 ) -> dict[str, Any]:
     """A RayJob on a cluster of its own, which goes a while after the job has ended.
 
@@ -41,13 +51,14 @@ def ray_job(
         cluster: image, size, placement, storage.
         out: run folder, as the pods see it.
         metadata: kept with the Ray job.
+        until: the part of the run that it ends after; None is the whole.
     """
     labels = object_labels(name, "job")
     if cluster.queue is not None:
         labels["kueue.x-k8s.io/queue-name"] = cluster.queue
     files = pods.Files("run", MOUNT, {"configMap": {"name": name}})
     spec: dict[str, Any] = {
-        "entrypoint": f"python -m equipoise.cli.main run -f {MOUNT}/{RUN_FILE} --out {out}",
+        "entrypoint": run_command(f"{MOUNT}/{RUN_FILE}", out, until),
         "jobId": name,
         "metadata": dict(metadata or {}),
         "submissionMode": "K8sJobMode",
