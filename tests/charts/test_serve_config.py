@@ -159,12 +159,16 @@ def test_the_service_waits_for_its_bundle_then_serves_it_and_is_metered(
         # The replica's own line, out of the run's ledger.
         assert said[2].startswith("dollars billed for serving: $0.")
 
-        known = {sample.name for sample in read_samples(local_ray["metrics_url"], "ray_")}
-        known |= {sample.name for sample in read_samples(exporter.url, "equipoise_")}
+        asked = set().union(*map(metric_names, expressions()))
+        assert len(asked) > 8
+        # Gauges of nodes and GPUs come from the dashboard's agent, which is not here: by Ray's own list.
+        known = {f"ray_{name}" for name in METRICS_GAUGES}
+        deadline = time.monotonic() + 60
+        # Not every read finds the health of replicas, which Serve reports when it checks them.
+        while not asked <= known and time.monotonic() < deadline:
+            known |= {sample.name for sample in read_samples(local_ray["metrics_url"], "ray_")}
+            known |= {sample.name for sample in read_samples(exporter.url, "equipoise_")}
+            time.sleep(1)
     finally:
         exporter.stop()
-    # Gauges of nodes and GPUs come from the dashboard's agent, which is not here: by Ray's own list.
-    known |= {f"ray_{name}" for name in METRICS_GAUGES}
-    asked = set().union(*map(metric_names, expressions()))
-    assert len(asked) > 8
     assert asked - known == set()
