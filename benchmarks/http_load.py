@@ -17,6 +17,7 @@ import numpy as np
 
 _END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
+_CLOSE = b"connection: close"
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -51,6 +52,8 @@ class _Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._waiter: asyncio.Future[tuple[int, bytes]] | None = None
         self._transport: Any = None
+        self.ends = False
+        """Whether nothing follows the last answer; a proxy that gives way to its successor says so."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -61,6 +64,7 @@ class _Connection(asyncio.Protocol):
         if head < 0 or self._waiter is None:
             return
         header = bytes(self._buffer[:head]).lower()
+        self.ends = _CLOSE in header
         at = header.find(_LENGTH)
         if at >= 0:
             length = int(header[at + len(_LENGTH) :].split(b"\r\n", 1)[0])
@@ -76,6 +80,7 @@ class _Connection(asyncio.Protocol):
             self._waiter.set_result((int(header[9:12]), body))
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.ends = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error or ConnectionResetError("closed"))
 
@@ -106,6 +111,9 @@ async def _connect(port: int) -> _Connection:
 async def _ask(
     connection: _Connection, port: int, request: bytes, load: Load
 ) -> tuple[_Connection, bytes | None]:
+    if connection.ends:
+        connection.close()
+        connection = await _connect(port)
     start = time.perf_counter()
     try:
         status, body = await connection.ask(request)
