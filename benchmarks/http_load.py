@@ -111,11 +111,11 @@ async def _connect(port: int) -> _Connection:
 async def _ask(
     connection: _Connection, port: int, request: bytes, load: Load
 ) -> tuple[_Connection, bytes | None]:
-    if connection.ends:
-        connection.close()
-        connection = await _connect(port)
     start = time.perf_counter()
     try:
+        if connection.ends:
+            connection.close()
+            connection = await _connect(port)
         status, body = await connection.ask(request)
     except OSError:
         load.failures += 1

@@ -128,7 +128,8 @@ def undeploy(app_name: str = "equipoise") -> None:
     """Stop an application and wait until its replicas are gone; nothing where there is none."""
     from ray import serve
 
-    serve.delete(app_name)
+    if app_name in serve.status().applications:
+        serve.delete(app_name)
 
 
 def shutdown() -> None:

@@ -22,6 +22,9 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 def start_front(serving: ServingConfig) -> str:
     """Start Serve with its front on the config's host and port, or join the Serve that has it there.
 
+    A front on another port with nothing behind it is shut down first: who starts one on a cluster and has not
+    deployed yet loses it to whoever starts another at that moment.
+
     Returns:
         The base URL, for clients on this machine.
 

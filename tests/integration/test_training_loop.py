@@ -102,6 +102,15 @@ def test_every_zero_stage_gives_the_same_loss_curve_and_weights(run: Run, tmp_pa
         assert distance(weights(tmp_path / "0"), weights(tmp_path / str(number))) < 1e-4
 
 
+def test_a_row_that_two_workers_see_is_right_once(run: Run, tmp_path: Path) -> None:
+    """The last batch of each epoch is one row: the worker without any takes it too, at weight 0."""
+    [found] = run(tmp_path, [{"folder": str(tmp_path / "ragged"), "section": {}, "rows": 17}])
+    # Steps 3 to 12.
+    assert len(found["right"]) == 10
+    assert {found["right"][at] for at in (0, 3, 6, 9)} == {0.0, 1.0}
+    assert all(0 <= share <= 1 for share in found["right"])
+
+
 def test_parts_and_recomputation_change_nothing(run: Run, tmp_path: Path) -> None:
     """Without dropout, which draws by part, accumulation over parts is the same step."""
     sections = [

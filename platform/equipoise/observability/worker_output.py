@@ -22,11 +22,14 @@ def log_workers() -> None:
 
 def _write(printed: dict[str, Any]) -> None:
     """One batch of lines of one worker."""
-    # Ray's autoscaler tells the state of a cluster every five seconds, here and in `ray status`.
-    if printed.get("pid") == "autoscaler":
-        return
+    from ray._private.worker import filter_autoscaler_events
+
     who = printed.get("actor_name") or printed.get("task_name") or "worker"
+    lines = printed.get("lines", [])
+    if printed.get("pid") == "autoscaler":
+        # It tells the state of a cluster every five seconds; what it decides and cannot place is news.
+        lines = filter_autoscaler_events(lines)
     where = "" if printed.get("ip") == printed.get("localhost") else f" on {printed.get('ip')}"
-    for line in printed.get("lines", []):
+    for line in lines:
         if line.strip():
             _log.info("%s %s%s: %s", who, printed.get("pid"), where, line.rstrip())

@@ -78,8 +78,11 @@ def run_stages(
     Raises:
         EquipoiseError: with the exit status that its kind stands for; the folder can be resumed.
     """
+    from equipoise.pipeline.endpoint import is_served
+
     display.stage(1, len(_STAGES), _STAGES[0])
     checked = check_run(config, run)
+    serves = stages is None and is_served(find_task(config.task).layout)
     with open_session(config, run, display) as session:
         log = log_to(run.local("logs", "equipoise.log"))
         display.note(f"run folder {run.location}, log {log.relative_to(run.local())}")
@@ -99,11 +102,12 @@ def run_stages(
                 f"estimated {span.value / 60:.0f} minutes ({span.low / 60:.0f} to {span.high / 60:.0f}), "
                 f"{whole}from {earlier if expected.runs else 'timed steps'} on this hardware"
             )
-        if stages is None:
+        # On a cluster the front of an earlier run may hold it, which the test stage joins.
+        if serves and not ray_runtime.is_joined():
             check_port(config.serving.host, config.serving.port, "serving.port")
         try:
             session.ray_metrics_url = ray_runtime.start_ray()["metrics_url"]
-            check_cluster(config, timed=timed or stages is None, served=stages is None)
+            check_cluster(config, timed=timed or stages is None, served=serves)
             session.board = progress.start_board()
             (stages or _all_stages)(session, checked)
         except KeyboardInterrupt:

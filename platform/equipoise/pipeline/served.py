@@ -111,6 +111,7 @@ def serve_test(
     config = session.config
     if ray_runtime.is_joined():
         check_vacant(trial_app(config))
+        undeploy(trial_app(config))  # Of a try that was killed: else it would be updated, not started.
     task = context.load_task()
     texts = [task.to_text(value) for value in context.data.test.inputs]
     part = len(texts) if config.serving.teacher_rows is None else min(config.serving.teacher_rows, len(texts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -25,6 +26,7 @@ from equipoise.training.lora import write_merged
 from equipoise.training.losses import compute_loss, count_right
 from equipoise.training.weights import write_model
 
+_log = logging.getLogger(__name__)
 _REMEMBERED_STEPS = 10
 
 
@@ -207,7 +209,8 @@ class Loop:
             self.engine.backward(loss)
             self._apply(step, batch)
             total += float(loss.detach()) / parts
-            right += float(count_right(outputs.logits, taken.targets))
+            # At weight 0 it is another worker's row, and counted there.
+            right += float(count_right(outputs.logits, taken.targets)) if share[1] else 0.0
         return total, right
 
     def _apply(self, step: int, batch: NDArray[np.int64]) -> None:
@@ -220,6 +223,8 @@ class Loop:
             raise
 
     def _diverged(self, step: int, batch: NDArray[np.int64]) -> TrainingDivergedError:
+        # One line names some; the log has them all.
+        _log.error("rows of step %d, whose loss is not finite: %s", step, batch.tolist())
         rows = ", ".join(map(str, batch[:16].tolist())) + (
             f" and {len(batch) - 16} more" if len(batch) > 16 else ""
         )
