@@ -12,7 +12,6 @@ from typing import Any
 from equipoise import hardware
 from equipoise.errors import ServiceError
 from equipoise.observability.logging import quiet_libraries
-from equipoise.observability.worker_output import log_workers
 
 MEASURED_SLOT = "measured_slot"
 """Ray resource of which each machine has one: who holds it times alone."""
@@ -79,8 +78,7 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            ray.init(address=address, log_to_driver=True, logging_level=logging.ERROR)
-            log_workers()
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             return {"address": address, "metrics_url": _head_metrics_url(), "embedded": False}
         port = metrics_port or free_port()
         context: Any = ray.init(
@@ -88,13 +86,12 @@ def start_ray(metrics_port: int | None = None) -> dict[str, Any]:
             num_cpus=len(hardware.usable_cores()),
             resources={MEASURED_SLOT: 1},
             include_dashboard=False,
-            log_to_driver=True,
+            log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=_OBJECT_STORE_BYTES,
             _node_ip_address="127.0.0.1",
             _metrics_export_port=port,
         )
-        log_workers()
     except Exception as error:
         # On a machine that is too busy for its node to come up in time, Ray raises a bare Exception.
         if type(error) is not Exception and not isinstance(error, _RAY_FAULTS):

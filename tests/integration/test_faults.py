@@ -23,7 +23,7 @@ from equipoise.runs import Candidate, RunFolder
 # The whole story takes two to three minutes, in the setup of the first test.
 pytestmark = pytest.mark.timeout(900)
 
-TRIALS = 5
+TRIALS = 4
 IMPOSSIBLE_MB = 0.001
 
 

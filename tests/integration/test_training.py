@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -119,21 +117,6 @@ def test_two_workers_learn_and_write_a_model_folder(
     assert list((tmp_path / "scratch").iterdir()) == []
     # Ray Train would keep Ctrl-C for itself.
     assert signal.getsignal(signal.SIGINT) is handler
-
-
-def test_what_a_worker_prints_is_logged_and_not_shown(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    import ray as library
-
-    caplog.set_level(logging.INFO, "equipoise.workers")
-    said = library.remote(lambda: print("one line of a worker"))
-    library.get(said.remote())
-    until = time.monotonic() + 30
-    while "one line of a worker" not in caplog.text and time.monotonic() < until:
-        time.sleep(0.1)
-    assert "one line of a worker" in caplog.text
-    assert "one line of a worker" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ class Loop:
             raise
 
     def _diverged(self, step: int, batch: NDArray[np.int64]) -> TrainingDivergedError:
-        # One line names some; the log has them all.
+        # One line names some; the worker's own log has them all.
         _log.error("rows of step %d, whose loss is not finite: %s", step, batch.tolist())
         rows = ", ".join(map(str, batch[:16].tolist())) + (
             f" and {len(batch) - 16} more" if len(batch) > 16 else ""

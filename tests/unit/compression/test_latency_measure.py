@@ -40,7 +40,9 @@ def test_a_table_is_measured_once_for_each_engine(table_of: Callable[..., Latenc
     assert set(first.ffn_ms) == {8, 16, 24, 32, 48, 64}
     assert first.heads_ms[2] == first.ffn_ms[64] == 0
     assert first.layers == 2
-    assert 0 < first.fastest_ms <= first.whole_ms <= first.whole_p99_ms
+    # A model this small takes about what the noise is: which of the two is faster says nothing.
+    assert first.fastest_ms > 0
+    assert 0 < first.whole_ms <= first.whole_p99_ms
     assert first.fingerprint == hardware.fingerprint(hardware.describe_hardware())
     told.clear()
     assert table_of("onnxruntime", lambda *step: told.append(step)) == first
