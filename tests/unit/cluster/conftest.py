@@ -164,3 +164,11 @@ def api(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(kubernetes_transport, "_BACKOFF_S", 0.01)
     return connect(kubeconfig=str(kubeconfig))
+
+
+@pytest.fixture
+def jobs(api: Any) -> Any:
+    """Runs on that server; a file whose jobs need more has a fixture of the same name."""
+    from equipoise.cluster.kubernetes_jobs import KubernetesJobs
+
+    return KubernetesJobs(api)

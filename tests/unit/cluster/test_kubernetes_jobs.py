@@ -14,7 +14,6 @@ import yaml
 from equipoise.cluster.job_manifests import job_manifests, run_folder
 from equipoise.cluster.job_status import read_job
 from equipoise.cluster.jobs import Job, next_id
-from equipoise.cluster.kubernetes_api import KubernetesApi
 from equipoise.cluster.kubernetes_jobs import KubernetesJobs
 from equipoise.cluster.names import submission_id
 from equipoise.cluster.submission import submit_to_kubernetes
@@ -36,11 +35,6 @@ class Notes:
 
     def note(self, text: str) -> None:
         self.lines.append(text)
-
-
-@pytest.fixture
-def jobs(api: KubernetesApi) -> KubernetesJobs:
-    return KubernetesJobs(api)
 
 
 def node(name: str, cpu: str = "16", memory: str = "64Gi", **spec: Any) -> Manifest:

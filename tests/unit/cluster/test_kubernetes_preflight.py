@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from equipoise.cluster.jobs import Job
-from equipoise.cluster.kubernetes_api import KubernetesApi
 from equipoise.cluster.kubernetes_jobs import KubernetesJobs
 from equipoise.cluster.names import submission_id
 from equipoise.cluster.submission import submit_to_kubernetes
@@ -30,11 +29,6 @@ class Notes:
 
     def note(self, text: str) -> None:
         self.lines.append(text)
-
-
-@pytest.fixture
-def jobs(api: KubernetesApi) -> KubernetesJobs:
-    return KubernetesJobs(api)
 
 
 def node(name: str, cpu: str = "16", memory: str = "64Gi", **spec: Any) -> Manifest:
