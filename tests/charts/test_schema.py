@@ -56,6 +56,38 @@ WRONG = [
     ('auth.ray.mode="none"', "at '/auth/ray/mode': value must be one of 'token', 'disabled'"),
     ("ingress.enabled=true", "at '/ingress/host': minLength: got 0, want 1"),
     ('networkPolicy.clients=[{"anyone":true}]', "at '/networkPolicy/clients/0'"),
+    (
+        'networkPolicy.clients=[{"podSelector":{"matchLabel":{"a":"b"}}}]',
+        "at '/networkPolicy/clients/0/podSelector': additional properties 'matchLabel' not allowed",
+    ),
+    (
+        'networkPolicy.jobClients=[{"namespaceSelector":{"matchLabels":{"team":1}}}]',
+        "at '/networkPolicy/jobClients/0/namespaceSelector/matchLabels/team': got number, want string",
+    ),
+    (
+        'networkPolicy.clients=[{"podSelector":{"matchExpressions":[{"key":"a","operator":"in"}]}}]',
+        "at '/networkPolicy/clients/0/podSelector/matchExpressions/0/operator': value must be one of 'In'",
+    ),
+    (
+        'networkPolicy.clients=[{"ipBlock":{"cidr":"10.0.0.0/8","excpt":[]}}]',
+        "at '/networkPolicy/clients/0/ipBlock': additional properties 'excpt' not allowed",
+    ),
+    (
+        'networkPolicy.clients=[{"ipBlock":{"cidr":"10.0.0.0/8"},"podSelector":{}}]',
+        "at '/networkPolicy/clients/0': maxProperties: got 2, want 1",
+    ),
+    (
+        'networkPolicy.extraEgress=[{"form":[]}]',
+        "at '/networkPolicy/extraEgress/0': additional properties 'form' not allowed",
+    ),
+    (
+        'networkPolicy.extraEgress=[{"ports":[{"prot":6379}]}]',
+        "at '/networkPolicy/extraEgress/0/ports/0': additional properties 'prot' not allowed",
+    ),
+    (
+        'networkPolicy.extraEgress=[{"to":[{"podSelector":{"labels":{}}}]}]',
+        "at '/networkPolicy/extraEgress/0/to/0/podSelector': additional properties 'labels' not allowed",
+    ),
     ('fullnameOverride="' + "a" * 41 + '"', "at '/fullnameOverride': maxLength: got 41, want 40"),
     ('run={"enabled":true,"config":{"name":"a"}}', "at '/run/config': missing properties 'data', 'model'"),
     (
@@ -90,6 +122,41 @@ def test_every_object_of_the_schema_is_closed() -> None:
     found = dict(objects_in(schema))
     assert len(found) > 30
     assert [path for path, each in found.items() if each.get("additionalProperties") is not False] == []
+
+
+def test_no_object_of_the_charts_own_schema_takes_just_anything() -> None:
+    schema = yaml.safe_load((REPOSITORY / "charts" / "values.schema.yaml").read_text(encoding="utf-8"))
+
+    def open_ones(part: Any, path: str = "") -> Iterator[str]:
+        if isinstance(part, dict):
+            if "object" in (part.get("type") or "") and "additionalProperties" not in part:
+                yield path
+            for key, inner in part.items():
+                yield from open_ones(inner, f"{path}/{key}")
+
+    # Helm's own key for values of all charts; and a run that is on is checked as RunConfig.
+    assert set(open_ones(schema)) == {"/properties/global", "/properties/run/properties/config"}
+    assert schema["properties"]["run"]["then"]["properties"]["config"] == {"$ref": "#/$defs/RunConfig"}
+
+
+POLICIES = [
+    'networkPolicy.clients=[{"ipBlock":{"cidr":"10.0.0.0/8","except":["10.1.0.0/16"]}}]',
+    'networkPolicy.jobClients=[{"podSelector":{"matchExpressions":[{"key":"team","operator":"In",'
+    '"values":["a"]}]},"namespaceSelector":{}}]',
+    'networkPolicy.extraEgress=[{"to":[{"namespaceSelector":{"matchLabels":{"a":"b"}}}],'
+    '"ports":[{"port":"redis"},{"port":9000,"endPort":9010,"protocol":"TCP"}]},{"ports":[{"port":5432}]}]',
+]
+
+
+@pytest.mark.parametrize("value", POLICIES)
+def test_what_the_network_policies_of_kubernetes_take_is_taken(
+    render: Callable[..., list[dict[str, Any]]], validate: Callable[[dict[str, Any]], None], value: str
+) -> None:
+    policies = [each for each in render("gpu", [value]) if each["kind"] == "NetworkPolicy"]
+    given = json.dumps(json.loads(value.partition("=")[2])[0], sort_keys=True)
+    assert given in json.dumps(policies, sort_keys=True)
+    for each in policies:
+        validate(each)
 
 
 def test_every_default_is_in_the_schema_and_the_other_way_round() -> None:
