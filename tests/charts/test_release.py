@@ -41,6 +41,7 @@ def test_without_kuberay_the_install_stops_with_one_sentence(
 IMPOSSIBLE = [
     ("run", 'storage.kind="s3"', "run.enabled: a run folder has to be on a volume"),
     ("gpu", 'kueue.queue="q"', "kueue.queue: Kueue admits no cluster that scales by itself"),
+    ("run", 'kueue.queue=""', "kueue.priorityClass: batch has no effect without a queue; name one in"),
     ("gpu", 'gcsFaultTolerance.redis.address=""', "gcsFaultTolerance.redis.address: is empty"),
     ("s3", "serving.enabled=false", "ingress.enabled: there is no endpoint to lead to"),
     ("default", "serving.workerGroups.cpu=null", "serving.workerGroups: every group is null"),

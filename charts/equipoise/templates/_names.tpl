@@ -80,7 +80,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- with .Values.kueue.queue }}
 kueue.x-k8s.io/queue-name: {{ . }}
 {{- end }}
-{{- if and .Values.kueue.queue .Values.kueue.priorityClass }}
-kueue.x-k8s.io/priority-class: {{ .Values.kueue.priorityClass }}
+{{- with .Values.kueue.priorityClass }}
+kueue.x-k8s.io/priority-class: {{ . }}
 {{- end }}
 {{- end -}}
