@@ -43,6 +43,7 @@ IMPOSSIBLE = [
     ("gpu", 'kueue.queue="q"', "kueue.queue: Kueue admits no cluster that scales by itself"),
     ("run", 'kueue.queue=""', "kueue.priorityClass: batch has no effect without a queue; name one in"),
     ("gpu", 'gcsFaultTolerance.redis.address=""', "gcsFaultTolerance.redis.address: is empty"),
+    ("run", 'gcsFaultTolerance.backend="rocksdb"', "gcsFaultTolerance.backend: rocksdb has no effect"),
     ("s3", "serving.enabled=false", "ingress.enabled: there is no endpoint to lead to"),
     ("default", "serving.workerGroups.cpu=null", "serving.workerGroups: every group is null"),
     ("kind", 'storage.kind="none"', "serving.bundle: /equipoise/runs/demo/bundle is a path"),
@@ -232,6 +233,15 @@ def test_a_lost_head_finds_its_state_again(render: Render, find: Find) -> None:
         "redisAddress": "redis.redis:6379",
         "redisPassword": {"valueFrom": {"secretKeyRef": {"name": "redis-password", "key": "password"}}},
     }
+
+
+def test_a_run_starts_again_instead_and_keeps_no_heads_state(render: Render, find: Find) -> None:
+    objects = render("run", ["serving.enabled=true", 'gcsFaultTolerance.backend="rocksdb"'])
+    service = find(objects, "RayService")["spec"]["rayClusterConfig"]
+    assert service["gcsFaultToleranceOptions"] == {"backend": "rocksdb", "storage": {"size": "1Gi"}}
+    job = find(objects, "RayJob")["spec"]
+    assert "gcsFaultToleranceOptions" not in job["rayClusterSpec"]
+    assert job["backoffLimit"] == 1
 
 
 # Runs

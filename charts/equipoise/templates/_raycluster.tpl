@@ -27,6 +27,7 @@ autoscalerOptions:
   volumeMounts:
     - {name: tmp, mountPath: /tmp}
 {{- end }}
+{{- /* A run's driver dies with its head; KubeRay then starts the RayJob on a new cluster. */}}
 {{- if ne .component "run" }}
 {{- include "equipoise.gcsFaultTolerance" $root }}
 {{- end }}
