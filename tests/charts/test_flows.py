@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -106,6 +107,22 @@ def test_job_clients_are_let_in_by_name(render: Render) -> None:
     assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "notebooks"}}} in found
 
 
+def test_the_autoscaler_of_a_head_asks_the_api_server_at_its_addresses_alone(render: Render) -> None:
+    cidrs = ["10.96.0.1/32", "192.168.7.0/29"]
+    value = f"networkPolicy.apiServerCidrs={json.dumps(cidrs)}"
+    found = policies(render("s3", [value, 'fullnameOverride="eq-equipoise"', "jobs.enabled=true"]))
+    rules = {name: policy for name, policy in found.items() if name.endswith("-autoscaler")}
+    assert rules.keys() == {"serving-autoscaler", "jobs-autoscaler"}
+    for policy in rules.values():
+        assert policy["podSelector"]["matchLabels"]["ray.io/node-type"] == "head"
+        [rule] = policy["egress"]
+        assert rule["to"] == [{"ipBlock": {"cidr": cidr}} for cidr in cidrs]
+        assert [each["port"] for each in rule["ports"]] == [443, 6443]
+    # No other policy lets anybody there, and nobody is let out where nothing scales by itself.
+    assert all(cidrs[0] not in str(policy) for name, policy in found.items() if name not in rules)
+    assert not [name for name in policies(render("default", [value])) if name.endswith("-autoscaler")]
+
+
 def test_every_flow_out_has_its_way_in(render: Render) -> None:
     """Where a policy lets pods of the release out to others of it, one lets them in there."""
     objects = render("run", ["serving.enabled=true", "jobs.enabled=true", "jobs.autoscaler.enabled=false"])
@@ -159,3 +176,17 @@ def test_the_monitors_find_their_pods_and_ports(
     monitor, service = find(objects, "ServiceMonitor")["spec"], find(objects, "Service", "exporter")
     assert selects(monitor["selector"], service["metadata"]["labels"])
     assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+def test_grafana_finds_the_dashboards_by_the_label_that_it_looks_for(render: Render) -> None:
+    def boards(*values: str) -> list[Manifest]:
+        return [each for each in render("default", values) if "-dashboard-" in each["metadata"]["name"]]
+
+    assert len(boards()) == 2
+    assert all(each["metadata"]["labels"]["grafana_dashboard"] == "1" for each in boards())
+    other = boards('monitoring.dashboardLabel="example.com/board"')
+    assert len(other) == 2
+    for each in other:
+        assert each["metadata"]["labels"]["example.com/board"] == "1"
+        assert "grafana_dashboard" not in each["metadata"]["labels"]
+    assert boards("monitoring.dashboards=false") == []

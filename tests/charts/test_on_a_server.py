@@ -129,6 +129,52 @@ def test_the_notes_tell_the_next_three_commands(
     notes = done.stdout.partition("NOTES:")[2]
     assert said in notes
     assert "secret eq-equipoise-api-keys holds one under key" in notes
-    commands = re.findall(r"^  ((?:kubectl|helm) .+)$", notes, flags=re.MULTILINE)
+    commands = commands_of(notes)
     assert len(commands) == 3
     assert all("models" in command for command in commands)
+
+
+def commands_of(notes: str) -> list[str]:
+    return re.findall(r"^  ((?:kubectl|helm) .+)$", notes, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sets"),
+    [
+        ("pvc", "--set serving.bundle=/equipoise/runs/demo/bundle"),
+        ("s3", "--set serving.bundle=s3://YOUR-BUCKET/runs/demo/bundle"),
+        ("gcs", "--set serving.bundle=gs://YOUR-BUCKET/runs/demo/bundle"),
+        ("none", "--set storage.kind=s3 --set serving.bundle=s3://YOUR-BUCKET/runs/demo/bundle"),
+    ],
+)
+def test_the_notes_name_a_bundle_where_the_storage_has_one(
+    helm: Helm, start_server: Callable[..., Any], kind: str, sets: str
+) -> None:
+    server = start_server()
+    done = helm("install", "eq", CHART, *on(server, "default"), "--set", f"storage.kind={kind}")
+    assert done.returncode == 0, done.stderr
+    [upgrade] = [each for each in commands_of(done.stdout) if each.startswith("helm upgrade")]
+    assert upgrade == f"helm upgrade eq charts/equipoise -n models --reuse-values {sets}"
+    # What it says can be rendered.
+    given = ["--set", f"storage.kind={kind}", *sets.split()]
+    followed = helm("template", "eq", CHART, *on(server, "default"), *given)
+    assert followed.returncode == 0, followed.stderr
+
+
+def test_the_notes_without_an_endpoint_speak_of_none(helm: Helm, start_server: Callable[..., Any]) -> None:
+    done = helm("install", "eq", CHART, *on(start_server(), "run"))
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("NOTES:")[2]
+    assert all(word not in notes for word in ("serves", "API key", "rayservice", "helm test", "8000"))
+    commands = commands_of(notes)
+    assert commands[0] == "kubectl -n models get rayclusters,rayjobs"
+    assert len(commands) == 3
+    assert all("models" in command for command in commands)
+
+
+def test_the_notes_without_keys_name_no_secret(helm: Helm, start_server: Callable[..., Any]) -> None:
+    done = helm("install", "eq", CHART, *on(start_server(), "kind"), "--set", "auth.apiKeys.enabled=false")
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("NOTES:")[2]
+    assert "It serves /equipoise/runs/demo/bundle." in notes
+    assert "API key" not in notes

@@ -282,6 +282,48 @@ def test_keys_and_volumes_outlive_the_release(render: Render) -> None:
             assert each["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
+def test_a_claim_of_ones_own_is_used_and_none_is_made(
+    render: Render, templates: Callable[[Manifest], list[Manifest]]
+) -> None:
+    def claims(objects: list[Manifest]) -> tuple[set[str], set[str]]:
+        made = {each["metadata"]["name"] for each in objects if each["kind"] == "PersistentVolumeClaim"}
+        used = {
+            volume["persistentVolumeClaim"]["claimName"]
+            for each in objects
+            for pod in templates(each)
+            for volume in pod["spec"]["volumes"]
+            if "persistentVolumeClaim" in volume
+        }
+        return made, used
+
+    both = ["serving.enabled=true", "jobs.enabled=true", "jobs.autoscaler.enabled=false"]
+    tracking = "eq-equipoise-mlflow"
+    made, used = claims(render("run", both))
+    assert made == used == {"eq-equipoise-data", tracking}
+    made, used = claims(render("run", [*both, 'storage.pvc.existingClaim="shared"']))
+    assert (made, used) == ({tracking}, {"shared", tracking})
+
+
+@pytest.mark.parametrize(("override", "stem"), [("models", "eq-models"), ("eq", "eq")])
+def test_another_name_is_in_every_name_and_in_no_label_that_selects(
+    render: Render, override: str, stem: str
+) -> None:
+    """A release whose name holds the other one is not called twice."""
+    usual, renamed = (
+        render("s3", ['fullnameOverride=""']),
+        render("s3", ['fullnameOverride=""', f'nameOverride="{override}"']),
+    )
+    names = [(each["kind"], each["metadata"]["name"]) for each in renamed]
+    assert names == [(each["kind"], each["metadata"]["name"].replace("eq-equipoise", stem)) for each in usual]
+    # Whatever names another object follows; what selects pods stays, or an upgrade could not change it.
+    text = yaml.safe_dump([each for each in renamed if each["kind"] != "Secret"])
+    known = yaml.safe_dump([each for each in usual if each["kind"] != "Secret"])
+    assert "eq-equipoise" not in text
+    assert text.count("app.kubernetes.io/part-of: equipoise") == known.count(
+        "app.kubernetes.io/part-of: equipoise"
+    )
+
+
 def test_a_secret_of_ones_own_is_used_and_none_is_made(render: Render, find: Find) -> None:
     objects = render("gpu")
     assert not [each for each in objects if each["kind"] == "Secret"]
