@@ -6,6 +6,7 @@ labels of Ray's; test_serve_config.py finds each of these names on the page of a
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -25,18 +27,44 @@ import yaml
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from equipoise.config import RunConfig
+from equipoise.costs.ledger_lines import node_line
+from equipoise.costs.ledger_writer import LedgerWriter
 from equipoise.exporter.server import start_exporter
 from equipoise.ray_runtime import free_port
-from equipoise.runs import LedgerLine
+from equipoise.runs import Candidate, LedgerLine, RunFolder
 from equipoise.storage import put_bytes
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "equipoise"
 
 
+def _records() -> ModuleType:
+    """Fixtures of the unit tests that make records of a run."""
+    path = Path(__file__).resolve().parents[1] / "unit" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("unit_records", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+build_candidate = _records().build_candidate
+
+
 def rule_groups() -> list[dict[str, Any]]:
-    rules = yaml.safe_load((CHART / "rules" / "equipoise.yaml").read_text(encoding="utf-8"))
-    groups: list[dict[str, Any]] = rules["groups"]
-    return groups
+    """Groups of every file of rules that the chart installs."""
+    files = sorted((CHART / "rules").glob("*.yaml"))
+    return [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+
+
+def alert_selectors() -> dict[str, list[str]]:
+    """What each alert looks at, without the comparison that it rings by."""
+    return {
+        rule["alert"]: re.findall(r"\b\w*equipoise[_:][\w:]+(?:\{[^}]*\})?", rule["expr"])
+        for group in rule_groups()
+        for rule in group["rules"]
+        if "alert" in rule
+    }
 
 
 def panel_queries() -> dict[str, str]:
@@ -72,7 +100,7 @@ class NodePage(BaseHTTPRequestHandler):
 
 
 class RayPage:
-    """What a serving Ray counts: a request that took 3 ms each time it is asked to."""
+    """What a serving Ray counts: a failed request, a refused one, and one of 3 ms whenever it is asked to."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -84,6 +112,8 @@ class RayPage:
         Gauge(
             "ray_serve_deployment_replica_healthy", "-", ["application", "deployment"], registry=registry
         ).labels("equipoise", "Replica").set(1)
+        for status in ("500", "429"):
+            self._requests.labels("tiny", status).inc()
         self._server, self._thread = start_http_server(0, addr="127.0.0.1", registry=registry)
         self.url = f"http://127.0.0.1:{self._server.server_port}/metrics"
 
@@ -143,15 +173,36 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path: Path, run_config: Callable[..., RunConfig]) -> Iterator[Watched]:
+def served_run(
+    tmp_path: Path, run_config: Callable[..., RunConfig], build_candidate: Callable[..., Candidate]
+) -> Path:
+    """A run that chose a student and has served it for the last ten minutes."""
+    run, config = RunFolder(tmp_path / "run"), run_config()
+    teacher, choice = build_candidate(), build_candidate((0, 5), "openvino", "int8", rps=900.0)
+    for candidate in (teacher, choice):
+        run.put(candidate.model_dump(mode="json"), "candidates", f"{candidate.recipe_hash}.json")
+    run.put(config.model_dump(mode="json"), "config.json")
+    run.put({"members": [teacher.recipe_hash, choice.recipe_hash]}, "frontier.json")
+    record = {"feasible": True, "recipe_hash": choice.recipe_hash, "teacher_hash": teacher.recipe_hash}
+    run.put(record, "choice.json")
+    now = time.time()
+    with LedgerWriter(run, config, "replica") as writer:
+        node = {"run_id": config.name, "component": "serving", "node": writer.node, "book": writer.book}
+        replica = {"resource_type": "replica", "resource_id": "replica-1", "requests": 2000}
+        for start in (now + second for second in range(-600, 0, 20)):
+            writer.add(writer.usage("serving", start, start + 20, cores=1, detail=config.name, **replica))
+            writer.add(node_line(start=start, stop=start + 20, **node))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def watched(tmp_path: Path, served_run: Path) -> Iterator[Watched]:
     """A real Prometheus on loopback that scrapes every second, with the chart's rules."""
     binary = shutil.which("prometheus")
     if binary is None:
         pytest.skip("prometheus is not on PATH (Debian's package prometheus has it)")
-    run = tmp_path / "run"
-    put_bytes(f"{run}/config.json", run_config().model_dump_json().encode())
     ray = RayPage()
-    exporter = start_exporter(str(run), ray_metrics_url=ray.url, port=0)
+    exporter = start_exporter(str(served_run), ray_metrics_url=ray.url, port=0)
     page = HTTPServer(("127.0.0.1", 0), NodePage)
     thread = threading.Thread(target=page.serve_forever)
     thread.start()
@@ -178,7 +229,7 @@ def watched(tmp_path: Path, run_config: Callable[..., RunConfig]) -> Iterator[Wa
             stdout=log,
             stderr=log,
         )
-    yield Watched(run=run, ray=ray, prometheus=f"http://127.0.0.1:{port}")
+    yield Watched(run=served_run, ray=ray, prometheus=f"http://127.0.0.1:{port}")
     process.terminate()
     process.wait(timeout=30)
     page.shutdown()
@@ -205,3 +256,14 @@ def test_no_panel_is_empty_and_no_rule_fails(watched: Watched) -> None:
     assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
     recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
     assert [name for name in recorded if watched.is_empty(name)] == []
+    # Each expression by itself, too: a recorded series outlives what it was made of for five minutes.
+    expressions = {
+        rule["record"]: rule["expr"] for group in rule_groups() for rule in group["rules"] if "record" in rule
+    }
+    assert [name for name, text in expressions.items() if watched.is_empty(text)] == []
+    looked_at = alert_selectors()
+    assert len(looked_at) > 8
+    assert [name for name, selectors in looked_at.items() if not selectors] == []
+    assert [
+        (name, each) for name, selectors in looked_at.items() for each in selectors if watched.is_empty(each)
+    ] == []
