@@ -57,22 +57,22 @@ def helm(
 
 
 @pytest.fixture(scope="session")
-def kustomize(kubernetes_tools: dict[str, str]) -> Callable[[Path], list[Manifest]]:
-    """`kustomize(folder)`: the objects that the real kubectl builds from a kustomization."""
+def kustomize(kubernetes_tools: dict[str, str]) -> Callable[..., list[Manifest]]:
+    """`kustomize(folder)`: the objects that the real kubectl builds from a kustomization.
+
+    `restricted=True` is what `kubectl apply -k` does: no file is loaded from above a kustomization's folder.
+    """
 
     @functools.cache
-    def build(folder: Path) -> str:
-        command = [
-            kubernetes_tools["kubectl"],
-            "kustomize",
-            "--load-restrictor",
-            "LoadRestrictionsNone",
-            str(folder),
-        ]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    def build(folder: Path, restrictor: str) -> str:
+        command = [kubernetes_tools["kubectl"], "kustomize", "--load-restrictor", restrictor, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-    def call(folder: Path) -> list[Manifest]:
-        return [found for found in yaml.load_all(build(folder), Loader=_Loader) if found]
+    def call(folder: Path, *, restricted: bool = False) -> list[Manifest]:
+        text = build(folder, "LoadRestrictionsRootOnly" if restricted else "LoadRestrictionsNone")
+        return [found for found in yaml.load_all(text, Loader=_Loader) if found]
 
     return call
 

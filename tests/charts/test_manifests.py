@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,36 @@ def test_every_kustomization_builds_and_its_objects_are_valid(
     assert len(objects) >= 3
     for each in objects:
         validate(each)
+
+
+@pytest.mark.parametrize("folder", [K8S, K8S / "monitoring"], ids=lambda path: path.name)
+def test_what_apply_k_is_told_for_builds_without_options(
+    kustomize: Callable[..., list[Manifest]], folder: Path
+) -> None:
+    assert (
+        f"`kubectl apply -k {folder.relative_to(REPOSITORY)}`" in (folder / "kustomization.yaml").read_text()
+    )
+    assert kustomize(folder, restricted=True) == kustomize(folder)
+
+
+def test_the_dashboards_are_the_charts(
+    kustomize: Callable[..., list[Manifest]], helm: Callable[..., Any], tmp_path: Path
+) -> None:
+    dashboards = REPOSITORY / "charts" / "equipoise" / "dashboards"
+    objects = kustomize(K8S / "monitoring", restricted=True)
+    maps = [each for each in objects if each["kind"] == "ConfigMap"]
+    files = {name: text for each in maps for name, text in each["data"].items()}
+    assert files == {path.name: path.read_text(encoding="utf-8") for path in dashboards.glob("*.json")}
+    assert len(maps) == len(files) == 2
+    for each in maps:
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert each["metadata"]["namespace"] == "equipoise"
+    # The file that makes them is no part of the chart.
+    helm("package", REPOSITORY / "charts" / "equipoise", "-d", tmp_path, check=True)
+    [package] = tmp_path.glob("*.tgz")
+    with tarfile.open(package) as tar:
+        packed = [Path(name).name for name in tar.getnames() if "/dashboards/" in name]
+    assert sorted(packed) == sorted(files)
 
 
 def test_every_manifest_is_in_a_kustomization_or_is_applied_by_itself() -> None:
