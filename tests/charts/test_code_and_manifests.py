@@ -76,9 +76,12 @@ OUTSIDER = Pod({"app.kubernetes.io/part-of": "equipoise"}, "elsewhere")
 
 
 def selects(selector: Manifest, labels: dict[str, str]) -> bool:
-    assert selector.keys() <= {"matchLabels"}, "the plain policies select by labels alone"
-    matched: bool = selector.get("matchLabels", {}).items() <= labels.items()
-    return matched
+    assert selector.keys() <= {"matchLabels", "matchExpressions"}
+    expressions = selector.get("matchExpressions", [])
+    assert all(each["operator"] == "In" for each in expressions), "the plain policies know no other operator"
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(each["key"]) in each["values"] for each in expressions
+    )
 
 
 def meets(peer: Manifest, pod: Pod) -> bool:
@@ -157,6 +160,25 @@ def test_rays_pods_reach_each_other_but_not_haproxys_own_ports(manifest: Manifes
 def test_who_reaches_a_service_of_the_code(source: Pod, port: int, lets: bool) -> None:
     assert flows(source, head_of(SERVICE), port) is lets
     assert flows(source, worker_of(SERVICE), port) is lets
+
+
+def test_whoever_calls_without_a_label_meets_an_endpoint_that_asks_for_a_key() -> None:
+    [classifier] = read("rayservice.classifier.yaml")
+    [generation] = read("rayservice.generation.yaml")
+    [jobs] = read("raycluster.gpu.yaml")
+    for service in (classifier, SERVICE):
+        [application] = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+        assert application["args"]["serving"]["api_keys"]
+        assert flows(CLIENT, worker_of(service), 8000)
+    # Ray's own application takes no keys; a cluster for jobs or a run serves nobody.
+    for other in (generation, jobs, JOB, JOBS_CLUSTER):
+        assert not flows(CLIENT, head_of(other), 8000)
+        assert not flows(CLIENT, worker_of(other), 8000)
+    let_in = Pod({"app": "web-shop", "equipoise/generation-client": "yes"})
+    assert flows(let_in, worker_of(generation), 8000)
+    assert not flows(let_in, worker_of(generation), 8265)
+    assert not flows(let_in, worker_of(jobs), 8000)
+    assert flows(OPERATOR, worker_of(generation), 8000)
 
 
 def test_the_exporter_reads_the_services_metrics_and_prometheus_reads_the_exporter() -> None:
