@@ -50,7 +50,7 @@ bench: install ## Measure the figures of the README and print them beside their 
 
 # The GPU libraries of torch are left out, so that one file serves CPU and GPU machines alike.
 lock: install ## Resolve every dependency anew and pin it in constraints.txt
-	$(BIN)/uv pip compile pyproject.toml --extra dev --quiet --no-header --no-annotate --no-emit-index-url \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra image --quiet --no-header --no-annotate --no-emit-index-url \
 		--python-version 3.11 --upgrade --output-file constraints.new
 	grep -vE '^(nvidia-|cuda-|triton)' constraints.new > constraints.txt
 	rm constraints.new

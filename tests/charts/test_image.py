@@ -55,25 +55,45 @@ def test_what_the_build_reads_is_copied() -> None:
 def test_it_is_built_from_the_official_image_of_the_locked_ray(target: str) -> None:
     [version] = re.findall(r"^ARG RAY_VERSION=(.+)$", DOCKERFILE, flags=re.MULTILINE)
     assert version == locked()["ray"]
-    [base] = re.findall(rf"^FROM (\S+) AS {target}$", DOCKERFILE, flags=re.MULTILINE)
+    [argument] = re.findall(rf"^FROM \$\{{(\w+)\}} AS {target}$", DOCKERFILE, flags=re.MULTILINE)
+    [base] = re.findall(rf"^ARG {argument}=(.+)$", DOCKERFILE, flags=re.MULTILINE)
     assert base.startswith("rayproject/ray:${RAY_VERSION}-py311-")
+    # An argument of a build is known above the first FROM alone, where both bases take it.
+    assert DOCKERFILE.index(f"ARG {argument}=") < DOCKERFILE.index("\nFROM ")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_compiler_can_be_pinned(target: str, tmp_path: Path) -> None:
+    assert ("ARG", "GXX=g++") in instructions(target)
+    [line] = [line for line in INSTALL.splitlines() if line.startswith("apt-get install")]
+    for given, installed in ((None, "g++"), ("g++=4:1", "g++=4:1")):
+        script = f"apt-get() {{ printf '%s\\n' \"$@\"; }}\n{line}"
+        environment = {"PATH": "/usr/bin:/bin", **({"GXX": given} if given else {})}
+        done = subprocess.run(
+            ["bash", "-euc", script], env=environment, capture_output=True, text=True, timeout=10
+        )
+        assert done.stdout.splitlines()[-1] == installed
 
 
 def test_every_package_is_installed_under_the_lock() -> None:
     wanted = re.findall(r"^install (.+)$", INSTALL, flags=re.MULTILINE)
     names = {word for line in wanted for word in line.split() if not word.startswith("-") and word != "."}
     assert {"torch", "deepspeed"} <= names
-    # `wheel` packs what is built and stays out of what runs.
-    assert names - locked().keys() - {"wheel"} == set()
+    assert names - locked().keys() == set()
     assert "-c constraints.txt" in INSTALL
     assert not re.search(r"pip install(?!.*-c constraints\.txt)", INSTALL)
+    # An isolated build would fetch what the lock does not hold.
+    assert all("--no-build-isolation" in line for line in wanted if line.endswith((" .", " deepspeed")))
 
 
 def test_every_dependency_of_the_project_is_locked() -> None:
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
-    block = project.partition("dependencies = [")[2].partition("\n]")[0]
-    names = re.findall(r'^\s*"([A-Za-z0-9-]+)', block, flags=re.MULTILINE)
-    assert len(names) > 20
+    blocks = re.findall(
+        r"^(?:dependencies|dev|image) = \[$(.+?)^\]$", project, flags=re.MULTILINE | re.DOTALL
+    )
+    assert len(blocks) == 3
+    names = [name for block in blocks for name in re.findall(r'^\s*"([A-Za-z0-9-]+)', block, re.MULTILINE)]
+    assert len(names) > 30
     assert {name.lower() for name in names} - locked().keys() == set()
 
 
