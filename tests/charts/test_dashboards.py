@@ -85,15 +85,45 @@ ray_node_mem_used{instance="gpu-1"} 8.1e9
 ray_node_gpus_utilization{instance="gpu-1",GpuIndex="0"} 71
 """
 
+# Recorded form, from KubeRay's source: no operator runs here. Names, labels and help are those of
+# ray-operator/controllers/ray/metrics/*.go at v1.7.0, the samples those of its own tests.
+OPERATOR_PAGE = """\
+# HELP kuberay_cluster_provisioned_duration_seconds The time, in seconds, when a RayCluster's \
+`RayClusterProvisioned` status transitions from false (or unset) to true
+# TYPE kuberay_cluster_provisioned_duration_seconds gauge
+kuberay_cluster_provisioned_duration_seconds{name="cluster2",namespace="ns2",uid="uid2"} 20.3
+kuberay_cluster_provisioned_duration_seconds{name="cluster3",namespace="ns1",uid="uid3"} 5.7
+# HELP kuberay_job_deployment_status The RayJob's current deployment status
+# TYPE kuberay_job_deployment_status gauge
+kuberay_job_deployment_status{deployment_status="Failed",name="ray-job-2",namespace="ns2",\
+uid="ray-job-2-uid"} 1
+kuberay_job_deployment_status{deployment_status="Running",name="ray-job-1",namespace="ns1",\
+uid="ray-job-1-uid"} 1
+# HELP kuberay_service_condition_ready Describes whether the RayService is ready. Ready means users can send \
+requests to the underlying cluster and the number of serve endpoints is greater than 0.
+# TYPE kuberay_service_condition_ready gauge
+kuberay_service_condition_ready{condition="false",name="ray-service-2",namespace="default",\
+uid="ray-service-2-uid"} 1
+kuberay_service_condition_ready{condition="true",name="ray-service-1",namespace="default",\
+uid="ray-service-1-uid"} 1
+# HELP kuberay_service_condition_upgrade_in_progress Describes whether the RayService is performing a \
+zero-downtime upgrade.
+# TYPE kuberay_service_condition_upgrade_in_progress gauge
+kuberay_service_condition_upgrade_in_progress{condition="false",name="ray-service-2",namespace="default",\
+uid="ray-service-2-uid"} 1
+kuberay_service_condition_upgrade_in_progress{condition="true",name="ray-service-1",namespace="default",\
+uid="ray-service-1-uid"} 1
+"""
+
 
 class NodePage(BaseHTTPRequestHandler):
-    """Serves the samples of a node."""
+    """Serves the samples of a node, and of KubeRay's operator."""
 
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/plain; version=0.0.4")
         self.end_headers()
-        self.wfile.write(NODE_PAGE.encode())
+        self.wfile.write((NODE_PAGE + OPERATOR_PAGE).encode())
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -239,6 +269,12 @@ def watched(tmp_path: Path, served_run: Path) -> Iterator[Watched]:
     ray.stop()
 
 
+def values(watched: Watched, query: str, label: str) -> dict[str, float]:
+    """A query's samples by one of their labels."""
+    found = watched.ask("query", query=query)["result"]
+    return {each["metric"][label]: float(each["value"][1]) for each in found}
+
+
 def test_no_panel_is_empty_and_no_rule_fails(watched: Watched) -> None:
     queries = panel_queries()
     empty = sorted(queries)
@@ -251,6 +287,14 @@ def test_no_panel_is_empty_and_no_rule_fails(watched: Watched) -> None:
         if second > 5:
             empty = [name for name in empty if watched.is_empty(queries[name])]
     assert empty == []
+    assert values(watched, queries["serving: RayServices: ready A"], "name") == {
+        "ray-service-1": 1,
+        "ray-service-2": 0,
+    }
+    assert values(watched, queries["serving: RayJobs by state A"], "deployment_status") == {
+        "Failed": 1,
+        "Running": 1,
+    }
     rules = [rule for group in watched.ask("rules")["groups"] for rule in group["rules"]]
     assert len(rules) == sum(len(group["rules"]) for group in rule_groups())
     assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
