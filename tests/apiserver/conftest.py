@@ -135,6 +135,23 @@ def server(kubeconfig: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     seen.take_out(found, created, node=node)
 
 
+@pytest.fixture(scope="module")
+def foreign_kinds(server: Any) -> Iterator[None]:
+    """Kinds of Kueue and of the Prometheus operator, known to the server where they were not."""
+    from kubernetes import client
+
+    folder = os.environ.get("EQUIPOISE_TEST_CRDS")
+    if not folder:
+        pytest.skip("set EQUIPOISE_TEST_CRDS to a folder with the CRDs of Kueue and the Prometheus operator")
+    texts = [file.read_text(encoding="utf-8") for file in sorted(Path(folder).glob("*.yaml"))]
+    definitions = [yaml.load(text, Loader=yaml.CSafeLoader) for text in texts]
+    held = client.ApiextensionsV1Api(server).list_custom_resource_definition().items
+    names = {each.metadata.name for each in held}
+    created = seen.install(server, [each for each in definitions if each["metadata"]["name"] not in names])
+    yield
+    seen.take_out(server, created, node=False)
+
+
 @pytest.fixture
 def namespace(server: Any) -> Iterator[str]:
     """A namespace of its own that enforces the Pod Security profile `restricted`."""
