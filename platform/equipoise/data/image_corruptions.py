@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 Image = NDArray[np.uint8]
 
@@ -20,6 +19,9 @@ def _blur(image: Image, share: float, rng: np.random.Generator) -> NDArray[np.fl
     """A Gaussian of this share of a quarter of the shorter side."""
     del rng
     sigma = share * min(image.shape[:2]) / 4
+    # A replica imports this module with its task, and scipy is 20 MB that it never needs.
+    from scipy.ndimage import gaussian_filter
+
     blurred = gaussian_filter(image.astype(np.float64), (sigma, sigma, 0)[: image.ndim])
     return np.asarray(blurred, dtype=np.float64)
 

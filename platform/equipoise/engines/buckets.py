@@ -11,10 +11,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from equipoise.tasks.pieces import LENGTH_STEP
+
 Row = TypeVar("Row")
 
-BUCKET_TOKENS = 4
-"""Rows whose lengths differ by less are padded to each other freely."""
+BUCKET_TOKENS = LENGTH_STEP
+"""Rows whose lengths differ by less are padded to each other freely: they are padded as far in any case."""
 LIKE_LENGTH = 0.75
 """A batch takes rows down to this share of its longest row; below it, padding costs more than a
 batch of their own does."""

@@ -163,8 +163,14 @@ def test_interleaved_texts_are_those_that_torch_writes_alone(
     assert batch.free_pages == 8
     for tokens, (ids, params, _) in zip(together, whole, strict=True):
         expected = list(alone(kind).write(ids, params))
-        assert ids_of(tokens) == ids_of(expected)
-        assert [token.finish for token in tokens] == [token.finish for token in expected]
+        pairs = enumerate(zip(ids_of(tokens), ids_of(expected), strict=False))
+        parted = next((place for place, (one, other) in pairs if one != other), None)
+        if parted is None:
+            assert [token.finish for token in tokens] == [token.finish for token in expected]
+        else:
+            # Tokens as likely as each other, to the engines' last digits, may change places in a draw.
+            assert params.temperature > 0
+            tokens, expected = tokens[: parted + 1], expected[: parted + 1]
         assert [t.log_likelihood for t in tokens] == pytest.approx(
             [t.log_likelihood for t in expected], abs=1e-3
         )

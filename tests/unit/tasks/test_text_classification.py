@@ -7,24 +7,30 @@ import pytest
 from tokenizers import Tokenizer
 
 from equipoise.errors import BundleError
+from equipoise.tasks.pieces import LENGTH_STEP
 from equipoise.tasks.scores import softmax
 from equipoise.tasks.text_classification import TextClassification
 
 TEXTS = ["where is my parcel", "refund", "the flight to oslo and the hotel near the airport were both late"]
 
 
-def test_encode_pads_to_the_longest_row(tiny_task: TextClassification) -> None:
+def test_encode_pads_to_the_longest_row_rounded_up(tiny_task: TextClassification) -> None:
     arrays = tiny_task.encode(TEXTS)
-    longest = int(tiny_task.lengths(TEXTS).max())
+    longest = -(-int(tiny_task.lengths(TEXTS).max()) // LENGTH_STEP) * LENGTH_STEP
     assert set(arrays) == {"input_ids", "attention_mask", "token_type_ids"}
     assert all(array.shape == (3, longest) and array.dtype == np.int64 for array in arrays.values())
     assert arrays["attention_mask"].sum(axis=1).tolist() == tiny_task.lengths(TEXTS).tolist()
 
 
+def test_no_row_is_padded_beyond_the_places_that_the_model_has(minilm: Path) -> None:
+    task = TextClassification(Tokenizer.from_file(str(minilm / "tokenizer.json")), ["a", "b"], max_length=18)
+    assert task.encode(["word " * 40, "word"])["input_ids"].shape == (2, 18)
+
+
 def test_neighbours_do_not_alter_a_row(tiny_task: TextClassification) -> None:
     together = tiny_task.encode(TEXTS)
     for row, text in enumerate(TEXTS):
-        alone = tiny_task.encode([text])["input_ids"][0]
+        alone = tiny_task.encode([text])["input_ids"][0, : tiny_task.lengths([text])[0]]
         assert together["input_ids"][row, : len(alone)].tolist() == alone.tolist()
         assert (together["input_ids"][row, len(alone) :] == 0).all()
         assert together["attention_mask"][row].sum() == len(alone)
@@ -97,7 +103,8 @@ def test_a_long_text_is_encoded_as_if_read_to_its_end(minilm: Path) -> None:
         "中文字符" * 30 + " " + "tail " * 50,
     ]
     for text in texts:
-        assert task.encode([text])["input_ids"][0].tolist() == whole.encode(text).ids
+        ids = task.encode([text])["input_ids"][0]
+        assert ids[: task.lengths([text])[0]].tolist() == whole.encode(text).ids
     together = task.encode(texts)["input_ids"]
     assert [row[row != 0].tolist() for row in together] == [
         [token for token in whole.encode(text).ids if token != 0] for text in texts
