@@ -21,7 +21,8 @@ from equipoise.bundle import Bundle
 from equipoise.errors import ServiceError
 from equipoise.exporter.client import read_metric
 
-CONNECTIONS = 32
+CONNECTIONS = 64
+"""Of the client, in every leg: enough that the batches of two replicas, of 32 rows each, can be full."""
 LEG_S = 290
 """A leg that takes longer is ended."""
 _FLUSH_S = 2.5
