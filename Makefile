@@ -25,7 +25,8 @@ demo: install ## Run the main job on real data, at most ten minutes on two cores
 	$(BIN)/equipoise demo
 
 test: install ## Run the tests, at most twenty minutes on two cores
-	$(BIN)/python -m pytest -m 'not slow' --durations=25
+	$(BIN)/python -m pytest -m 'not slow' --durations=10 -n 2 --dist loadfile tests/unit tests/charts
+	$(BIN)/python -m pytest -m 'not slow' --durations=25 tests/integration tests/apiserver
 
 test-all: install ## Run the slow tests too
 	$(BIN)/python -m pytest

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,3 +30,10 @@ def test_a_replica_imports_torch_only_for_the_torch_engine(engine: str) -> None:
     )
     result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_make_test_names_every_folder_of_tests() -> None:
+    root = Path(__file__).resolve().parents[2]
+    recipe = (root / "Makefile").read_text(encoding="utf-8").partition("\ntest: ")[2].partition("\n\n")[0]
+    folders = {f"tests/{path.name}" for path in (root / "tests").iterdir() if any(path.glob("**/test_*.py"))}
+    assert set(re.findall(r"tests/\w+", recipe)) == folders

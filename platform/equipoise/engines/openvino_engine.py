@@ -10,6 +10,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from equipoise.engines.packed_tables import look_up_packed
 from equipoise.tasks import Arrays
 
 MODEL_FILE = "model.xml"
@@ -44,8 +45,9 @@ class OpenVinoEngine:
 def open_model(folder: Path, precision: str, threads: int) -> OpenVinoEngine:
     """Load `model.xml` and `model.bin`, mapped into memory."""
     core = openvino.Core()
-    options = compile_options(core, precision, threads)
-    return OpenVinoEngine(core.compile_model(str(folder / MODEL_FILE), "CPU", options))
+    model = core.read_model(str(folder / MODEL_FILE))
+    look_up_packed(model)
+    return OpenVinoEngine(core.compile_model(model, "CPU", compile_options(core, precision, threads)))
 
 
 def compile_options(core: openvino.Core, precision: str, threads: int) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_what_arrives_runs_without_anything_of_this_machine(
 
 def test_a_file_that_is_absent_is_named(run_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     config = run_config(data={"train": str(tmp_path / "absent.csv")})
-    with pytest.raises(InputError, match=r"data\.train: no such file .*absent\.csv"):
+    with pytest.raises(InputError, match=r"data\.train: no such file \(got '/"):
         write_payload(config, tmp_path / "a.zip")
 
 

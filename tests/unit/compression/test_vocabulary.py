@@ -74,10 +74,9 @@ def test_padding_and_the_markers_have_their_new_numbers(trimmed: Tokenizer, tmp_
     pieces = trimmed.get_vocab()
     assert arrays["input_ids"][0].tolist() == [
         *(pieces[name] for name in ("[CLS]", "my", "parcel", "[SEP]")),
-        pieces["[PAD]"],
-        pieces["[PAD]"],
+        *[pieces["[PAD]"]] * 4,
     ]
-    assert arrays["attention_mask"][0].tolist() == [1, 1, 1, 1, 0, 0]
+    assert arrays["attention_mask"][0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
 def test_the_model_answers_texts_of_kept_pieces_as_before(

@@ -173,7 +173,8 @@ def test_every_query_runs_on_a_real_prometheus(
     expected = 0.08925 / 2 / 3600 / 100 * 1000
     assert float(per_1k["value"][1]) == pytest.approx(expected)
     (rate,) = ask(prometheus, 'equipoise_answered_requests_per_second{window="5m"}')
-    assert float(rate["value"][1]) == pytest.approx(100)
+    # The window moves on between the last request and the scrape.
+    assert float(rate["value"][1]) == pytest.approx(100, rel=0.02)
     (idle,) = ask(prometheus, 'equipoise_idle_share{window="5m"}')
     assert float(idle["value"][1]) == pytest.approx(0.5)
     (size,) = ask(prometheus, "equipoise_frontier_size")
