@@ -28,6 +28,9 @@ class Load:
     elapsed_s: float = 0.0
     latencies_ms: list[float] = field(default_factory=list)
     failures: int = 0
+    """Requests that were not answered 200, refused ones among them."""
+    refused_ms: list[float] = field(default_factory=list)
+    """What it took to be told 429 or 503."""
     answers: list[bytes | None] = field(default_factory=list)
     """One a request where they were kept, in the order of the requests."""
 
@@ -120,10 +123,13 @@ async def _ask(
     except OSError:
         load.failures += 1
         return await _connect(port), None
+    took_ms = (time.perf_counter() - start) * 1000
     if status != 200:
         load.failures += 1
+        if status in (429, 503):
+            load.refused_ms.append(took_ms)
         return connection, None
-    load.latencies_ms.append((time.perf_counter() - start) * 1000)
+    load.latencies_ms.append(took_ms)
     return connection, body
 
 
