@@ -26,7 +26,7 @@ def test_a_replica_imports_torch_only_for_the_torch_engine(engine: str) -> None:
     check = (
         "import sys, equipoise.bundle, equipoise.engines, equipoise.tasks.text_classification, "
         f"equipoise.engines.{engine}_engine; "
-        "print([name for name in ('torch', 'transformers', 'ray') if name in sys.modules])"
+        "print([name for name in ('torch', 'transformers', 'ray', 'scipy') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
