@@ -17,6 +17,8 @@ Row = TypeVar("Row")
 
 BUCKET_TOKENS = LENGTH_STEP
 """Rows whose lengths differ by less are padded to each other freely: they are padded as far in any case."""
+ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Numbers of rows that an engine may round a batch up to; what the tokens allow is rounded down to one."""
 LIKE_LENGTH = 0.75
 """A batch takes rows down to this share of its longest row; below it, padding costs more than a
 batch of their own does."""
@@ -43,7 +45,7 @@ class LengthBuckets(Generic[Row]):
         taken: list[Row] = []
         for length in self._like(oldest):
             longest = max(length, oldest) * BUCKET_TOKENS
-            room = min(max_rows, max(1, max_tokens // longest)) - len(taken)
+            room = min(max_rows, _rounded_down(max_tokens // longest)) - len(taken)
             rows = self._by_length[length]
             taken.extend(rows.popleft()[1] for _ in range(min(room, len(rows))))
             if not rows:
@@ -55,3 +57,8 @@ class LengthBuckets(Generic[Row]):
         shorter = [n for n in self._by_length if LIKE_LENGTH * oldest <= n < oldest]
         longer = [n for n in self._by_length if oldest < n and LIKE_LENGTH * n <= oldest]
         return [oldest, *sorted(shorter, reverse=True), *sorted(longer)]
+
+
+def _rounded_down(rows: int) -> int:
+    """The largest of ROWS that is no more, and 1 at least."""
+    return max((number for number in ROWS if number <= rows), default=1)

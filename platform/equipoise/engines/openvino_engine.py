@@ -10,6 +10,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from equipoise.engines.buckets import ROWS
 from equipoise.engines.packed_tables import look_up_packed
 from equipoise.tasks import Arrays
 
@@ -17,9 +18,7 @@ MODEL_FILE = "model.xml"
 
 KERNELS_KEPT = 512
 """Of each kind of operation; a text model of a hundred shapes has about as many. OpenVINO's own bound is
-5,000, and with lengths and numbers of rows as they come a replica grew by 2.5 MB with each new pair."""
-ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Numbers of texts that a model runs on; others are rounded up to the next, the last text repeated."""
+5,000, and with lengths and numbers of rows as they come a replica grew by megabytes with each new pair."""
 
 LOAD_FAULTS: tuple[type[Exception], ...] = ()
 """What a damaged model raises beside the built-in errors; OpenVINO raises RuntimeError."""
@@ -79,7 +78,10 @@ def _hint(able: Sequence[str], precision: str) -> str:
 
 
 def _rounded_up(inputs: Arrays, rows: int) -> Arrays:
-    """As many texts as the next of ROWS; images cost more than a kernel does, and are left as they are."""
+    """As many texts as the next of ROWS, the last one repeated.
+
+    Images are left as they are: one costs more than a kernel does.
+    """
     wanted = next((number for number in ROWS if number >= rows), rows)
     if wanted == rows or "input_ids" not in inputs:
         return inputs

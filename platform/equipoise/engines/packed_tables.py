@@ -27,10 +27,9 @@ def look_up_packed(model: openvino.Model) -> int:
         if integers.get_type_name() != "Constant" or integers.get_element_type().bitwidth != 8:
             continue
         rows = integers.get_output_shape(0)[0]
-        rows_first = lookup.input_value(2).get_node()
-        if list(scales.get_output_shape(0)) != [rows, 1] or _value(rows_first) != 0:
-            continue
         places, axis = lookup.input_value(1), lookup.input_value(2)
+        if list(scales.get_output_shape(0)) != [rows, 1] or _value(axis.get_node()) != 0:
+            continue
         taken = ops.convert(ops.gather(integers, places, axis), unpacking.get_element_type())
         lookup.output(0).replace(ops.multiply(taken, ops.gather(scales, places, axis)).output(0))
         found += 1

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.engines.buckets import BUCKET_TOKENS, LIKE_LENGTH, LengthBuckets
+from equipoise.engines.buckets import BUCKET_TOKENS, LIKE_LENGTH, ROWS, LengthBuckets
 
 QUEUES = st.lists(st.integers(1, 128), min_size=1, max_size=60)
 
@@ -33,3 +34,14 @@ def test_rows_of_another_length_wait_for_a_batch_of_their_own() -> None:
     assert waiting.take(32, 1024) == ["short", "as short"]
     assert waiting.take(32, 1024) == ["long"]
     assert waiting.take(32, 1024) == []
+
+
+@pytest.mark.parametrize(("tokens", "rows"), [(64, 16), (60, 16), (40, 24), (12, 64), (1100, 1)])
+def test_a_full_batch_has_as_many_rows_as_an_engine_runs_without_repeating_one(
+    tokens: int, rows: int
+) -> None:
+    buckets: LengthBuckets[int] = LengthBuckets()
+    for row in range(100):
+        buckets.add(row, tokens, float(row))
+    assert len(buckets.take(100, 1024)) == rows
+    assert rows in ROWS

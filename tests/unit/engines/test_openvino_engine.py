@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 
 from equipoise.compression.export import export_model
 from equipoise.engines import Predictor, open_engine
-from equipoise.engines.openvino_engine import ROWS, OpenVinoEngine
+from equipoise.engines.buckets import ROWS
+from equipoise.engines.openvino_engine import OpenVinoEngine
 from equipoise.tasks.pieces import LENGTH_STEP
 from equipoise.tasks.text_classification import TextClassification
 
