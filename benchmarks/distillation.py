@@ -25,6 +25,7 @@ from equipoise.tasks import Answers, Task, find_task
 from equipoise.training.encoding import encode_examples
 from equipoise.training.finetune import distill_student, finetune_teacher
 from equipoise.training.pretrained import resolve_pretrained
+from equipoise.training.state_cache import add_states
 from equipoise.training.teacher_outputs import TaskUse, put_answers, read_answers, teacher_answers
 
 GOALS: dict[str, tuple[dict[str, float], float]] = {
@@ -164,6 +165,8 @@ class Comparison:
         train, teacher = self.data.train, self.work / "teacher" / "model"
         answers = teacher_answers(teacher, self.task, train.inputs, self.work / "outputs", on_task=self._note)
         examples = encode_examples(self.task, train.inputs, train.labels, answers)
+        states = self.work / "states"
+        examples = add_states(self.config, teacher, self.layers, examples, states, on_task=self._note)
         config = self.config.model_copy(update={"seed": seed})
         return distill_student(config, teacher, self.layers, examples, target, self.scratch)
 

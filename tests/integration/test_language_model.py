@@ -16,6 +16,7 @@ from transformers import GPT2LMHeadModel
 
 from equipoise.bundle import open_bundle
 from equipoise.config.model import ModelConfig
+from equipoise.costs.ledger import read_ledger
 from equipoise.data import load_rows
 from equipoise.engines import Predictor, open_engine
 from equipoise.runs import Candidate, RunFolder
@@ -220,6 +221,8 @@ def test_a_gpt2_in_shards_is_distilled_to_fewer_layers_and_runs_in_every_engine(
     assert all(candidate.eligible for candidate in candidates), [c.rejection for c in candidates]
     shown = RunFolder(folder).read("students", "layers-0-1", "trained.json")
     assert shown["loss"] > 0
+    # What students were held to of the teacher's inside was computed in tasks, and billed.
+    assert any(line.resource_id.startswith("teacher/states/") for line in read_ledger(RunFolder(folder)))
     bundle = open_bundle(folder / "bundle")
     engine = open_engine(bundle.manifest.engine, bundle.model_folder, bundle.manifest.precision)
     [answer] = Predictor(bundle.load_task(), engine).predict([("my parcel is late", " is about delivery")])

@@ -18,7 +18,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from equipoise.ray_runtime import free_port
 from equipoise.training.examples import Examples, take_batch
-from equipoise.training.guidance import Guidance, Guide
+from equipoise.training.guidance import Guidance
+from equipoise.training.guide import Guide
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -21,6 +21,7 @@ from equipoise.ray_runtime import start_ray, stop_ray
 from equipoise.tasks.image_classification import ImageClassification
 from equipoise.training.encoding import encode_examples
 from equipoise.training.finetune import distill_student, finetune_teacher
+from equipoise.training.state_cache import add_states
 from equipoise.training.teacher_outputs import teacher_answers
 
 # Warnings of other packages about each other, at their own import.
@@ -101,6 +102,8 @@ def test_a_vit_is_trained_distilled_and_exported(
     task.save(teacher)
     told = teacher_answers(teacher, task, images, tmp_path / "cache")
     lessons = replace(examples, teacher_logits=told.logits)
+    lessons = add_states(config, teacher, (0, 2), lessons, tmp_path / "states")
+    assert lessons.teacher_states is not None
     distill_student(config, teacher, (0, 2), lessons, student, scratch)
     assert (read_layers(teacher)[0], read_layers(student)[0]) == (3, 2)
 

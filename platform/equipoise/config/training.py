@@ -104,6 +104,12 @@ class DistillationConfig(Section):
         "last",
         description="Teacher's layer for each of the student's: last, uniform, or their numbers from 0.",
     )
+    states_gib: float = Field(
+        20,
+        ge=0,
+        description="Most that is kept on disk of the teacher's hidden states and attention at the training "
+        "rows, computed once for all students; where it would be more, the teacher runs beside each student.",
+    )
     generated_tokens: int | None = Field(
         None,
         ge=1,
@@ -116,3 +122,8 @@ class DistillationConfig(Section):
         description="Of a language model, the teacher's likeliest tokens that are kept at each place; the "
         "others count together, and the temperature does not apply.",
     )
+
+    @property
+    def guided(self) -> bool:
+        """Whether students are held to what the teacher has inside, beside its answers."""
+        return self.hidden_weight > 0 or self.relation_weight > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from equipoise import hardware
@@ -14,11 +14,12 @@ from equipoise.pipeline.preflight import Checked
 from equipoise.pipeline.session import Session
 from equipoise.placement import find_placement
 from equipoise.search.context import TrialContext, encoded_folder
+from equipoise.search.task_bills import bill_tasks
 from equipoise.tasks import Answers, Task, find_task
 from equipoise.training.deepspeed_config import resolve_precision, resolve_workers
 from equipoise.training.encoding import encode_examples
 from equipoise.training.finetune import finetune_teacher
-from equipoise.training.teacher_outputs import TaskUse, teacher_answers
+from equipoise.training.teacher_outputs import teacher_answers
 from equipoise.training.teacher_texts import teacher_texts
 
 
@@ -91,7 +92,7 @@ def _written(session: Session, task: Task, rows: Rows, max_tokens: int) -> Rows:
     folder = session.root / "teacher"
     prompts = [with_prompt(value)[0] for value in rows.inputs]
     with session.ledger.meter("training", cores=session.cores, detail="teacher's texts") as block:
-        bill = _biller(session, block, "texts", "teacher's texts")
+        bill = bill_tasks(session.ledger, block, "training", "teacher/texts", "teacher's texts")
         texts = teacher_texts(folder, task, prompts, folder / "texts", max_tokens=max_tokens, on_task=bill)
     return Rows(list(zip(prompts, texts, strict=True)), rows.labels)
 
@@ -101,25 +102,6 @@ def _outputs(
 ) -> Answers:
     folder = session.root / "teacher"
     with session.ledger.meter("training", cores=session.cores, detail="teacher outputs") as block:
-        bill = _biller(session, block, "outputs", f"teacher outputs, {precision}")
+        detail = f"teacher outputs, {precision}"
+        bill = bill_tasks(session.ledger, block, "training", "teacher/outputs", detail)
         return teacher_answers(folder, task, inputs, folder / "outputs", precision, top, on_task=bill)
-
-
-def _biller(session: Session, block: Any, name: str, detail: str) -> Callable[[TaskUse], None]:
-    """Puts each Ray task of a metered block on the ledger."""
-
-    def bill(use: TaskUse) -> None:
-        block.parts.append(
-            session.ledger.usage(
-                "training",
-                use.start,
-                use.stop,
-                cores=1,
-                used_core_seconds=use.cpu_s,
-                detail=detail,
-                resource_type="task",
-                resource_id=f"teacher/{name}/{len(block.parts)}",
-            )
-        )
-
-    return bill

@@ -163,6 +163,7 @@ class _Bench:
         there is none, or where its teacher's outputs are large (a language model)."""
         from equipoise.training.encoding import encode_examples
         from equipoise.training.finetune import distill_student
+        from equipoise.training.state_cache import add_states
 
         by_teacher = Training(teacher.start_s, teacher.row_s / self.size.teacher_depth)
         recipe = next((recipe for recipe in self._recipes() if recipe.distilled), None)
@@ -174,6 +175,7 @@ class _Bench:
         )
         examples = encode_examples(task, self.train.inputs, self.train.labels, answers)
         config = self._with_steps("distillation")
+        examples = add_states(config, self.teacher, recipe.layers, examples, self.folder / "states")
         start = time.perf_counter()
         figures = distill_student(
             config, self.teacher, recipe.layers, examples, self.folder / structure_key(recipe), self.folder

@@ -23,6 +23,11 @@ def encoded_folder(root: Path) -> Path:
     return root / ".scratch" / "encoded"
 
 
+def states_folder(root: Path) -> Path:
+    """Where in a run folder the teacher's hidden states at the training rows lie, for all students."""
+    return root / ".scratch" / "states"
+
+
 @dataclass(frozen=True)
 class TrialContext:
     """Config, data and the teacher; carried to the trials through Ray's object store.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,17 @@ from equipoise.measurement.quality import paired_drop
 from equipoise.placement import find_placement, this_node
 from equipoise.runs import Candidate, Recipe, RunFolder
 from equipoise.runs.predictions import Predictions, put_predictions
-from equipoise.search.context import TrialContext, encoded_folder
+from equipoise.search.context import TrialContext, encoded_folder, states_folder
 from equipoise.search.measured import build_and_judge, rejection, time_candidate
 from equipoise.search.quantized_training import PRECISION, train_for_int8
 from equipoise.search.starts import read_kept, starting_folder
+from equipoise.search.task_bills import bill_tasks
 from equipoise.search.turns import ALONE, MEASURING, TRAINING, Turns
 from equipoise.training.deepspeed_config import resolve_workers
 from equipoise.training.encoding import encode_examples
+from equipoise.training.examples import Examples
 from equipoise.training.finetune import distill_student
+from equipoise.training.state_cache import add_states
 from equipoise.training.workers import trains_on_gpus
 
 
@@ -170,6 +173,8 @@ def _distil(context: TrialContext, recipe: Recipe, ledger: LedgerWriter, folder:
                 context.train_answers,
                 encoded_folder(context.root),
             )
+        if context.config.distillation.guided:
+            examples = _with_states(context, recipe, ledger, examples, kept)
     shutil.rmtree(folder, ignore_errors=True)
     workers = resolve_workers(context.config.training)
     start = time.perf_counter()
@@ -199,6 +204,26 @@ def _distil(context: TrialContext, recipe: Recipe, ledger: LedgerWriter, folder:
     run.put(trained, "students", key, "trained.json")
     if start_folder is not None:
         shutil.rmtree(start_folder, ignore_errors=True)
+
+
+def _with_states(
+    context: TrialContext,
+    recipe: Recipe,
+    ledger: LedgerWriter,
+    examples: Examples,
+    teacher_ids: Sequence[int] | None,
+) -> Examples:
+    name = "teacher's hidden states"
+    with ledger.meter("search", cores=0, detail=name, resource_id="teacher/states") as block:
+        return add_states(
+            context.config,
+            context.teacher,
+            recipe.layers,
+            examples,
+            states_folder(context.root),
+            teacher_ids=teacher_ids,
+            on_task=bill_tasks(ledger, block, "search", "teacher/states", name),
+        )
 
 
 def _trained_on(run: RunFolder, recipe: Recipe) -> tuple[str, ...]:

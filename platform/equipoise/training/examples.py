@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from equipoise import storage
 from equipoise.tasks import IGNORED
 from equipoise.training.ragged import Ragged
+from equipoise.training.teacher_states import TeacherStates
 
 Column = NDArray[Any] | Ragged
 
@@ -30,8 +31,9 @@ class Examples:
     padded to the longest row;
     `teacher_logits` (places, classes) in the order of the targets that are not ignored, or None; where the
     classes are too many, log-likelihoods of those in `teacher_classes` (places, kept) and, in the last
-    column, of all the others together. `folder` is where they lie, if on disk: then they are pickled as
-    its path, and who opens them elsewhere must see it.
+    column, of all the others together. `teacher_states` is what the teacher has inside, or None. `folder`
+    is where they lie, if on disk: then they are pickled as its path, and who opens them elsewhere must see
+    it.
     """
 
     arrays: dict[str, Column]
@@ -40,12 +42,13 @@ class Examples:
     ragged: bool = True
     teacher_logits: NDArray[np.float32] | None = None
     teacher_classes: NDArray[np.int32] | None = None
+    teacher_states: TeacherStates | None = None
     folder: str | None = None
 
     def __reduce__(self) -> Any:
         if self.folder is None:
             return Examples, tuple(getattr(self, one.name) for one in fields(self))
-        return open_examples, (self.folder, self.teacher_logits, self.teacher_classes)
+        return open_examples, (self.folder, self.teacher_logits, self.teacher_classes, self.teacher_states)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -78,6 +81,9 @@ class Examples:
         for part in parts:
             content.update(f"{part.dtype}{part.shape}".encode())
             content.update(np.ascontiguousarray(part).data)
+        if self.teacher_states is not None:
+            # The folder goes by the content, the rows and the teacher.
+            content.update(Path(self.teacher_states.folder).name.encode())
         return content.hexdigest()
 
 
@@ -86,7 +92,8 @@ class Batch:
     """Some rows as tensors on a worker's device.
 
     `inputs` are the model's arguments; `targets` (rows,) or (rows, longest), `teacher_logits`
-    (places, classes) or None, `teacher_classes` (places, kept) or None; `mask` (rows, longest) is true where
+    (places, classes) or None, `teacher_classes` (places, kept) or None, `teacher_states` as `Guide.loss` is
+    told them, or None; `mask` (rows, longest) is true where
     there is no padding, whether the model takes one or not, or None where nothing is padded.
     """
 
@@ -95,6 +102,7 @@ class Batch:
     teacher_logits: Any = None
     teacher_classes: Any = None
     mask: Any = None
+    teacher_states: dict[str, Any] | None = None
 
 
 def take_batch(examples: Examples, rows: NDArray[np.int64], device: Any, dtype: Any = None) -> Batch:
@@ -125,6 +133,9 @@ def take_batch(examples: Examples, rows: NDArray[np.int64], device: Any, dtype: 
         teacher_logits=teach(examples.teacher_logits),
         teacher_classes=teach(examples.teacher_classes),
         mask=None if longest is None else send(np.arange(longest) < examples.lengths[rows, None]),
+        teacher_states=None
+        if examples.teacher_states is None
+        else examples.teacher_states.take(rows, device),
     )
 
 
@@ -132,6 +143,7 @@ def open_examples(
     folder: str,
     teacher_logits: NDArray[np.float32] | None = None,
     teacher_classes: NDArray[np.int32] | None = None,
+    teacher_states: TeacherStates | None = None,
 ) -> Examples:
     """Examples that lie on disk; what a batch needs is read when it is taken."""
     root = Path(folder)
@@ -146,4 +158,6 @@ def open_examples(
         pad = IGNORED if plain == "targets" else 0
         columns[plain] = Ragged(values, lengths, pad) if plain != name else values
     targets = columns.pop("targets")
-    return Examples(columns, targets, lengths, about["ragged"], teacher_logits, teacher_classes, folder)
+    return Examples(
+        columns, targets, lengths, about["ragged"], teacher_logits, teacher_classes, teacher_states, folder
+    )

@@ -10,13 +10,12 @@ from typing import Any
 from equipoise.config import RunConfig
 from equipoise.config.training import LoraConfig
 from equipoise.costs.price_book import core_second_usd, load_prices
-from equipoise.engines.architectures import read_config
 from equipoise.tasks import find_task
 from equipoise.training.batches import count_steps
 from equipoise.training.deepspeed_config import build_deepspeed_config
 from equipoise.training.examples import Examples
 from equipoise.training.fit import fit
-from equipoise.training.guidance import plan_guidance
+from equipoise.training.guidance import find_guidance
 from equipoise.training.job import TrainingJob
 from equipoise.training.losses import Objective
 from equipoise.training.workers import resolve_workers, trains_on_gpus, worker_resources
@@ -82,10 +81,7 @@ def distill_student(
     kept = layers if start is None else None
     epochs = settings.epochs * recovery
     job = _job(config, title, start or teacher, examples, epochs, settings.learning_rate, None, kept)
-    depth, own = _guided_layers(teacher, layers)
-    guidance = plan_guidance(settings, teacher, depth, own)
-    if guidance is not None and teacher_ids is not None:
-        guidance = replace(guidance, teacher_ids=tuple(teacher_ids))
+    guidance = find_guidance(settings, teacher, layers, teacher_ids)
     job = replace(job, guidance=guidance, sparse=sparse)
     return fit(job, examples, target, training=config.training, scratch=scratch, nodes=nodes)
 
@@ -117,14 +113,6 @@ def train_quantized(
     job = _job(config, title, start, examples, settings.qat_epochs, settings.qat_learning_rate, None, None)
     job = replace(job, quantizers=True, sparse=sparse)
     return fit(job, examples, target, training=training, scratch=scratch, nodes=nodes)
-
-
-def _guided_layers(teacher: Path, layers: Sequence[int]) -> tuple[int, Sequence[int]]:
-    """Layers of the teacher, and those of the student; of a ResNet its stages, which every student keeps."""
-    config = read_config(teacher)
-    if hasattr(config, "depths"):
-        return len(config.depths), range(len(config.depths))
-    return int(config.num_hidden_layers), layers
 
 
 def _job(

@@ -20,7 +20,7 @@ from equipoise.training.checkpoints import CheckpointStore, Timetable
 from equipoise.training.deepspeed_config import fit_to_workers
 from equipoise.training.engine_state import gather_state, load_weights, read_state, write_state
 from equipoise.training.examples import Examples, take_batch
-from equipoise.training.guidance import Guide
+from equipoise.training.guide import Guide
 from equipoise.training.job import TrainingJob
 from equipoise.training.lora import write_merged
 from equipoise.training.losses import compute_loss, count_right
@@ -134,8 +134,11 @@ class Loop:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.guide: Guide | None = None
         if job.guidance is not None:
-            teacher: Any = load_initial_model(job.guidance.teacher, job.model_class, None, None)
-            self.guide = Guide(job.guidance, model, teacher.eval().requires_grad_(False))
+            teacher: Any = None
+            if examples.teacher_states is None:
+                teacher = load_initial_model(job.guidance.teacher, job.model_class, None, None)
+                teacher.eval().requires_grad_(False)
+            self.guide = Guide(job.guidance, model, teacher)
         latest = self._agree_on_checkpoint(torch)
         if latest is not None:
             load_weights(model, latest)
@@ -146,7 +149,7 @@ class Loop:
         )
         self.engine.train()
         self.dtype = next(self.engine.module.parameters()).dtype
-        if self.guide is not None:
+        if self.guide is not None and self.guide.teacher is not None:
             self.guide.teacher.to(self.engine.device, self.dtype)
         self.position = Position() if latest is None else Position(**read_state(self.engine, latest))
         self._middle = (self.position.rows, self.position.elapsed_s)
@@ -204,7 +207,7 @@ class Loop:
             outputs = self.engine(**taken.inputs, **(self.guide.options if self.guide else {}))
             loss = compute_loss(outputs.logits, taken, self.job.objective)
             if self.guide is not None:
-                loss = loss + self.guide.loss(taken.inputs, outputs, taken.mask)
+                loss = loss + self.guide.loss(taken.inputs, outputs, taken.mask, taken.teacher_states)
             loss = loss * share[1]
             self.engine.backward(loss)
             self._apply(step, batch)

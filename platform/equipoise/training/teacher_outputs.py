@@ -24,11 +24,12 @@ _CHUNK_TOKENS = 8192
 
 
 class TaskUse(NamedTuple):
-    """What a Ray task took: seconds since the epoch by the ledger's clock, and CPU seconds."""
+    """What a Ray task took: seconds since the epoch by the ledger's clock, CPU seconds, GPUs it held."""
 
     start: float
     stop: float
     cpu_s: float
+    gpus: float = 0
 
 
 def teacher_answers(

@@ -11,16 +11,9 @@ import transformers
 from equipoise.config.training import DistillationConfig
 from equipoise.errors import ConfigError
 from equipoise.training.examples import Examples, take_batch
-from equipoise.training.guidance import (
-    Guidance,
-    Guide,
-    check_guidance,
-    find_projections,
-    hidden_loss,
-    is_causal,
-    plan_guidance,
-    relation_loss,
-)
+from equipoise.training.guidance import Guidance, check_guidance, plan_guidance
+from equipoise.training.guide import Guide, hidden_loss, relation_loss
+from equipoise.training.inside import find_projections, is_causal
 from equipoise.training.ragged import Ragged
 
 
