@@ -147,8 +147,9 @@ def _ask_all(
     shared = ray.put((asked, replace(examples, teacher_logits=None, teacher_classes=None)))
     waiting = deque(_chunks(examples))
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    # More would hold what they found in memory before its turn to be written.
-    at_once = 2 * max(1, int(cluster.get("GPU" if asked.on_gpu else "CPU", 1)))
+    # One alone at first, which tells the size; then no more than few, as what they find waits in memory
+    # for its turn to be written.
+    at_once, later = 1, 2 * max(1, int(cluster.get("GPU" if asked.on_gpu else "CPU", 1)))
     pending: deque[tuple[int, Any]] = deque()
     while waiting or pending:
         while waiting and len(pending) < at_once:
@@ -159,6 +160,7 @@ def _ask_all(
         if on_task is not None:
             on_task(use)
         yield rows, found
+        at_once = later
 
 
 def _chunks(examples: Examples) -> Iterator[tuple[int, int]]:
