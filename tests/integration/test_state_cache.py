@@ -154,6 +154,24 @@ def test_a_second_student_pays_for_what_is_missing_alone(
     assert third.teacher_states.folder != first.teacher_states.folder
 
 
+def test_a_trial_computes_them_outside_its_own_placement_group(
+    config: Callable[..., RunConfig], teacher: Path, examples: Examples, tmp_path: Path
+) -> None:
+    """That of a trial of Ray Tune holds no CPUs."""
+    import ray
+
+    group = ray.util.placement_group([{"memory": 2**26}])
+    within = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(
+        group, placement_group_capture_child_tasks=True
+    )
+    trial = ray.remote(num_cpus=0, memory=2**26, scheduling_strategy=within)(add_states)
+    try:
+        found = ray.get(trial.remote(config(), teacher, (0,), examples, tmp_path), timeout=60)
+    finally:
+        ray.util.remove_placement_group(group)
+    assert found.teacher_states is not None
+
+
 def test_a_student_learns_from_what_was_kept_without_its_teacher(
     config: Callable[..., RunConfig], teacher: Path, examples: Examples, tmp_path: Path
 ) -> None:

@@ -223,6 +223,7 @@ def _with_states(
             states_folder(context.root),
             teacher_ids=teacher_ids,
             on_task=bill_tasks(ledger, block, "search", "teacher/states", name),
+            nodes=find_placement(context.config.search.serving_nodes).training,
         )
 
 

@@ -42,6 +42,7 @@ class _Asked(NamedTuple):
     model_class: str
     precision: str
     on_gpu: bool
+    nodes: dict[str, str]
 
 
 def add_states(
@@ -53,6 +54,7 @@ def add_states(
     *,
     teacher_ids: Sequence[int] | None = None,
     on_task: Callable[[TaskUse], None] | None = None,
+    nodes: dict[str, str] | None = None,
 ) -> Examples:
     """The examples, with what the config holds a student to of its teacher's inside.
 
@@ -65,6 +67,7 @@ def add_states(
         cache: a folder that every training worker sees.
         teacher_ids: as `distill_student` takes them.
         on_task: told of each Ray task that ran, on one core each, and on a GPU where trainings do.
+        nodes: Ray labels of the nodes to compute on.
 
     Raises:
         StorageError: the disk is full; what was computed before stays.
@@ -77,9 +80,8 @@ def add_states(
     names = guidance.names
     missing = [name for name in names if not states_file(folder, name).is_file()]
     if missing:
-        asked = _Asked(
-            guidance, find_task(config.task).model_class, precision, trains_on_gpus(config.training)
-        )
+        model_class, on_gpu = find_task(config.task).model_class, trains_on_gpus(config.training)
+        asked = _Asked(guidance, model_class, precision, on_gpu, nodes or {})
         limit = config.distillation.states_gib * 2**30
         if not _compute(asked, examples, folder, missing, limit, on_task):
             return examples
@@ -143,7 +145,11 @@ def _ask_all(
     """Number of rows and what the teacher has inside at them, chunk by chunk in the order of the rows."""
     import ray
 
-    run = ray.remote(num_cpus=1, num_gpus=1 if asked.on_gpu else 0)(_states_of)
+    # DEFAULT: outside the placement group of a trial, which holds no CPUs.
+    options: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(asked.on_gpu), "scheduling_strategy": "DEFAULT"}
+    if asked.nodes:
+        options["label_selector"] = asked.nodes
+    run = ray.remote(**options)(_states_of)
     shared = ray.put((asked, replace(examples, teacher_logits=None, teacher_classes=None)))
     waiting = deque(_chunks(examples))
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
