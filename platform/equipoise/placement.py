@@ -57,11 +57,11 @@ class Placement:
             timed: it holds the node's measured slot too.
         """
         slot = {"resources": {MEASURED_SLOT: 1}} if timed else {}
-        return _options(self.measuring, self.measuring_cores) | slot
+        return task_options(self.measuring, self.measuring_cores) | slot
 
     def training_task(self) -> dict[str, Any]:
         """Options of a Ray task that has a training node for itself."""
-        return _options(self.training, self.training_cores)
+        return task_options(self.training, self.training_cores)
 
     def groups_at_once(self, workers: int, each: dict[str, float]) -> int:
         """How many groups of training workers find room at the same time; at least 1.
@@ -167,6 +167,15 @@ def this_node() -> str:
     return str(ray.get_runtime_context().get_node_id())[:8]
 
 
+def task_options(selector: dict[str, str], cores: int) -> dict[str, Any]:
+    """Options of a Ray task of so many cores on nodes of some labels, whoever submits it.
+
+    A trial's placement group, to which its tasks would go, holds no CPUs.
+    """
+    found: dict[str, Any] = {"num_cpus": cores, "max_retries": 1, "scheduling_strategy": "DEFAULT"}
+    return found | ({"label_selector": selector} if selector else {})
+
+
 def _anywhere(nodes: Sequence[Node]) -> Placement:
     able = tuple(node for node in nodes if node.cores)
     cores = _largest([node for node in able if node.resources.get(MEASURED_SLOT)] or able)
@@ -178,12 +187,6 @@ def _anywhere(nodes: Sequence[Node]) -> Placement:
         measuring_nodes=sum(node.cores >= cores for node in able),
         training_nodes=able,
     )
-
-
-def _options(selector: dict[str, str], cores: int) -> dict[str, Any]:
-    # DEFAULT: outside the placement group of a trial, which holds no CPUs.
-    found: dict[str, Any] = {"num_cpus": cores, "max_retries": 1, "scheduling_strategy": "DEFAULT"}
-    return found | ({"label_selector": selector} if selector else {})
 
 
 def _alive() -> list[Node]:

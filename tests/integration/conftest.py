@@ -28,6 +28,16 @@ _LABELS = ("billing", "delivery", "travel")
 _MARK = "EQUIPOISE_TEST_RUN"
 
 
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """An embedded Ray for the tests of a module."""
+    from equipoise.ray_runtime import start_ray, stop_ray
+
+    start_ray()
+    yield
+    stop_ray()
+
+
 class Runs:
     """Starts `equipoise` in a process group of its own; every process it leads to carries a mark."""
 

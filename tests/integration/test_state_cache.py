@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from equipoise.config import RunConfig
 from equipoise.errors import StorageError
-from equipoise.ray_runtime import start_ray, stop_ray
 from equipoise.training.examples import Examples, take_batch
 from equipoise.training.finetune import distill_student
 from equipoise.training.guidance import find_guidance
@@ -25,18 +24,12 @@ from equipoise.training.state_cache import add_states
 from equipoise.training.teacher_outputs import TaskUse
 
 pytestmark = [
+    pytest.mark.usefixtures("local_ray"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.timeout(300),
 ]
 
 ROWS, DEPTH, WIDTH = 70, 3, 16
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    start_ray()
-    yield
-    stop_ray()
 
 
 @pytest.fixture(scope="module")

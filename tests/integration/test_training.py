@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from equipoise.config import RunConfig
 from equipoise.config.model import ModelConfig
 from equipoise.engines import Predictor, open_engine
 from equipoise.errors import TrainingDivergedError
-from equipoise.ray_runtime import start_ray, stop_ray
 from equipoise.tasks import find_task
 from equipoise.tasks.text_classification import TextClassification
 from equipoise.training.encoding import encode_examples
@@ -29,19 +28,13 @@ from equipoise.training.teacher_outputs import teacher_answers
 
 # Warnings of other packages about each other, at their own import.
 pytestmark = [
+    pytest.mark.usefixtures("local_ray"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.timeout(300),
 ]
 
 LABELS = ("billing", "delivery", "travel")
 Config = Callable[..., RunConfig]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    start_ray()
-    yield
-    stop_ray()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from equipoise.compression.structure import read_layers
 from equipoise.config import RunConfig
 from equipoise.config.model import ModelConfig
 from equipoise.engines import Predictor, open_engine
-from equipoise.ray_runtime import start_ray, stop_ray
 from equipoise.tasks.image_classification import ImageClassification
 from equipoise.training.encoding import encode_examples
 from equipoise.training.finetune import distill_student, finetune_teacher
@@ -26,19 +25,13 @@ from equipoise.training.teacher_outputs import teacher_answers
 
 # Warnings of other packages about each other, at their own import.
 pytestmark = [
+    pytest.mark.usefixtures("local_ray"),
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.timeout(900),
 ]
 
 LABELS = ("top", "middle", "bottom")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    start_ray()
-    yield
-    stop_ray()
 
 
 @pytest.fixture(scope="module")

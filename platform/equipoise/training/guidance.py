@@ -63,15 +63,11 @@ def find_guidance(
     else:
         depth = int(config.num_hidden_layers)
     found = plan_guidance(settings, teacher, depth, layers)
-    if found is None or teacher_ids is None:
-        return found
-    return replace(found, teacher_ids=tuple(teacher_ids))
+    return found if teacher_ids is None else replace(found, teacher_ids=tuple(teacher_ids))
 
 
-def plan_guidance(
-    settings: DistillationConfig, teacher: Path, depth: int, layers: Sequence[int]
-) -> Guidance | None:
-    """The guidance that a config asks for; None where it asks for none.
+def plan_guidance(settings: DistillationConfig, teacher: Path, depth: int, layers: Sequence[int]) -> Guidance:
+    """The guidance that a config asks for, its layers paired by the map.
 
     Args:
         depth: the teacher's layers.
@@ -80,8 +76,6 @@ def plan_guidance(
     Raises:
         ConfigError: the map names a layer that the teacher has not.
     """
-    if not settings.guided:
-        return None
     own = len(layers)
     pairs: tuple[tuple[int, int], ...]
     if settings.layer_map == "last":

@@ -19,6 +19,7 @@ from equipoise import storage
 from equipoise.config import RunConfig
 from equipoise.costs import ledger_clock
 from equipoise.observability import progress
+from equipoise.placement import task_options
 from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import resolve_precision
 from equipoise.training.examples import Examples, take_batch
@@ -145,10 +146,7 @@ def _ask_all(
     """Number of rows and what the teacher has inside at them, chunk by chunk in the order of the rows."""
     import ray
 
-    # DEFAULT: outside the placement group of a trial, which holds no CPUs.
-    options: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(asked.on_gpu), "scheduling_strategy": "DEFAULT"}
-    if asked.nodes:
-        options["label_selector"] = asked.nodes
+    options = task_options(asked.nodes, cores=1) | {"num_gpus": int(asked.on_gpu), "max_retries": 3}
     run = ray.remote(**options)(_states_of)
     shared = ray.put((asked, replace(examples, teacher_logits=None, teacher_classes=None)))
     waiting = deque(_chunks(examples))

@@ -11,7 +11,7 @@ import transformers
 from equipoise.config.training import DistillationConfig
 from equipoise.errors import ConfigError
 from equipoise.training.examples import Examples, take_batch
-from equipoise.training.guidance import Guidance, check_guidance, plan_guidance
+from equipoise.training.guidance import Guidance, check_guidance, find_guidance, plan_guidance
 from equipoise.training.guide import Guide, hidden_loss, relation_loss
 from equipoise.training.inside import find_projections, is_causal
 from equipoise.training.ragged import Ragged
@@ -89,9 +89,9 @@ def test_layers_are_paired_by_the_map() -> None:
     def pairs(layer_map: Any, own: int = 2) -> Any:
         settings = DistillationConfig(relation_weight=1, layer_map=layer_map)
         found = plan_guidance(settings, Path("teacher"), 6, range(own))
-        return found and found.pairs
+        return found.pairs
 
-    assert plan_guidance(DistillationConfig(), Path("teacher"), 6, range(2)) is None
+    assert find_guidance(DistillationConfig(), Path("teacher"), range(2)) is None
     assert pairs("last") == ((1, 5),)
     assert pairs("uniform") == ((0, 2), (1, 5))
     assert pairs("uniform", own=3) == ((0, 1), (1, 3), (2, 5))
