@@ -7,6 +7,8 @@ import math
 import os
 from typing import Any
 
+import numpy as np
+
 from equipoise import hardware
 from equipoise.config import RunConfig
 from equipoise.costs.estimate import STAGES, Range, RunEstimate, RunSize, SeenRun, estimate_run
@@ -25,6 +27,8 @@ from equipoise.training.deepspeed_config import resolve_workers
 _log = logging.getLogger(__name__)
 _BUSY_SHARE = 0.5
 """Of the cores; beyond it whatever is timed waits for them."""
+_MEASURED_ROWS = 500
+"""Training rows whose lengths stand for those of all."""
 
 
 def run_size(config: RunConfig, checked: Checked) -> RunSize:
@@ -35,6 +39,8 @@ def run_size(config: RunConfig, checked: Checked) -> RunSize:
     recipes = space.anchors()[:candidates]
     depths = {recipe.structure: recipe.depth for recipe in recipes if recipe.distilled}
     rows, validation = len(checked.data.train), len(checked.data.validation)
+    task = family.create(checked.base, checked.data.labels, config.model)
+    some = checked.data.train.select(np.arange(0, rows, max(1, rows // _MEASURED_ROWS)))
     return RunSize(
         teacher_rows=rows * config.training.epochs,
         teacher_depth=space.teacher_depth,
@@ -45,6 +51,8 @@ def run_size(config: RunConfig, checked: Checked) -> RunSize:
         judged_rows=judged_rows(config, validation, rows),
         workers=resolve_workers(config.training),
         cores=len(hardware.usable_cores()),
+        row_tokens=float(np.mean(task.lengths(some.inputs))),
+        batch_size=config.training.batch_size,
     )
 
 

@@ -28,6 +28,7 @@ def run_kind(config: RunConfig) -> str:
             str(config.model.max_length),
             resolve_precision(config.training),
             f"{resolve_workers(config.training)} workers",
+            *(["guided"] if config.distillation.guided else []),
         ]
     )
 
@@ -71,7 +72,12 @@ def observe(run: RunFolder) -> SeenRun | None:
         return None
     cores = int(teacher.hardware["cores"])
     lines = [line for line in read_ledger(run) if line.unit == "core-seconds" or line.kind == "node"]
-    outputs = sum(line.quantity for line in lines if line.detail.startswith("teacher outputs")) / cores
+    told = [
+        line.quantity
+        for line in lines
+        if line.detail.startswith("teacher outputs") or line.resource_id.startswith("teacher/states/")
+    ]
+    outputs = sum(told) / cores
     nodes = [line for line in lines if line.kind == "node" and line.component == "pipeline"]
     elapsed = sum(line.quantity for line in nodes)
     seconds = {
@@ -97,6 +103,8 @@ def observe(run: RunFolder) -> SeenRun | None:
             judged_rows=judged_rows(config, validation, rows),
             workers=int(trained["workers"]),
             cores=cores,
+            row_tokens=float(trained["tokens_per_s"]) / float(trained["rows_per_s"]),
+            batch_size=config.training.batch_size,
         ),
         seconds=seconds,
         start_s=_start_s(trained),

@@ -33,6 +33,7 @@ from equipoise.search.context import TrialContext
 from equipoise.search.measured import build_and_judge
 from equipoise.search.space import Space
 from equipoise.tasks import find_task
+from equipoise.training.guidance import count_passes
 
 _STEPS = 24
 """Of each training; the second half is counted."""
@@ -103,7 +104,7 @@ def time_stages(config: RunConfig, checked: Checked, size: RunSize, space: Space
     forward_s = judged["torch"].row_s
     seconds = {
         "teacher": teacher.seconds(size.teacher_rows),
-        "outputs": size.output_rows * forward_s,
+        "outputs": (size.output_rows + found.states_passes() * len(checked.data.train)) * forward_s,
         "students": math.fsum(
             student.start_s + size.student_rows * student.row_s * depth for depth in size.student_depths
         ),
@@ -252,6 +253,11 @@ class _Bench:
             speed_s=settings.latency_requests * single_s
             + (settings.throughput_batches + _TRIED_BATCHES) * batch_s,
         )
+
+    def states_passes(self) -> int:
+        """Times that the teacher goes over the training rows for what it has inside."""
+        layers = [recipe.layers for recipe in self._recipes() if recipe.distilled]
+        return count_passes(self.config.distillation, self.teacher, layers)
 
     def candidates_s(self, judged: dict[str, Judging]) -> float:
         """Of all candidates; those that the sampler is free to pick take the mean of the known ones."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,23 @@ def find_guidance(
         depth = int(config.num_hidden_layers)
     found = plan_guidance(settings, teacher, depth, layers)
     return found if teacher_ids is None else replace(found, teacher_ids=tuple(teacher_ids))
+
+
+def count_passes(settings: DistillationConfig, teacher: Path, students: Iterable[Sequence[int]]) -> int:
+    """Times that the teacher goes over the rows for what it has inside: once a student that is held to
+    layers that none before it was. 0 where the config asks for none, or keeps none.
+
+    Args:
+        students: of each the teacher's layers that it starts from.
+    """
+    known: set[str] = set()
+    passes = 0
+    for layers in students if settings.states_gib else ():
+        guidance = find_guidance(settings, teacher, layers)
+        names = set(guidance.names) if guidance is not None else set()
+        passes += bool(names - known)
+        known |= names
+    return passes
 
 
 def plan_guidance(settings: DistillationConfig, teacher: Path, depth: int, layers: Sequence[int]) -> Guidance:

@@ -21,6 +21,8 @@ SIZES = st.builds(
     judged_rows=ROWS,
     workers=st.just(2),
     cores=st.just(2),
+    row_tokens=st.floats(0, 512),
+    batch_size=st.integers(1, 256),
 )
 SIZE = RunSize(
     teacher_rows=3000, teacher_depth=6, output_rows=3500, student_rows=4500, student_depths=(1, 2),
@@ -63,6 +65,19 @@ def test_twice_the_rows_by_hand() -> None:
     assert scaled_seconds(size, seen()) == pytest.approx(
         {"teacher": 230, "outputs": 35, "students": 60 + 160, "candidates": 20 * (8 + 24), "rest": 90}
     )
+
+
+def test_shorter_rows_by_hand() -> None:
+    """At batch 80 a step's own work is that of 10 tokens a row: a row of 20 costs half of one of 50."""
+    told = {"batch_size": 80}
+    long = SIZE.model_copy(update=told | {"row_tokens": 50.0})
+    short = SIZE.model_copy(update=told | {"row_tokens": 20.0})
+
+    assert scaled_seconds(short, seen(long)) == pytest.approx(
+        {"teacher": 30 + 50, "outputs": 17.5, "students": 40 + 40, "candidates": 200, "rest": 90}
+    )
+    # A record of before lengths were kept is as good as it was.
+    assert scaled_seconds(short, seen()) == pytest.approx(seen().seconds)
 
 
 def test_dollars_and_ranges_by_hand() -> None:

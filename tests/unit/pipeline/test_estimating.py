@@ -35,7 +35,8 @@ def finished(tmp_path: Path, config: RunConfig, build_candidate: Callable[..., C
     run = RunFolder(tmp_path / "runs" / "first")
     run.claim(config.model_dump(mode="json"))
     run.put({"splits": {"train": {"rows": 1000}, "validation": {"rows": 100}}}, "data.json")
-    run.put({"seconds": 60.0, "loop_s": 40.0, "workers": 2}, "teacher", "trained.json")
+    rates = {"tokens_per_s": 500.0, "rows_per_s": 50.0}
+    run.put({"seconds": 60.0, "loop_s": 40.0, "workers": 2, **rates}, "teacher", "trained.json")
     run.put({"seconds": 40.0, "loop_s": 30.0, "workers": 2}, "students", "layers-0-5", "trained.json")
     machine = {"cores": 2, "fingerprint": hardware.fingerprint(hardware.describe_hardware())}
     spent = {"train": 0.0, "export": 3.0, "quality": 10.0, "speed": 2.0}
@@ -67,6 +68,7 @@ def test_a_finished_run_tells_what_it_took(finished: RunFolder, config: RunConfi
     assert seen.seconds == {"teacher": 60, "outputs": 5, "students": 40, "candidates": 30, "rest": 65}
     assert (seen.start_s, seen.student_start_s) == (20, 10)
     assert (seen.size.teacher_rows, seen.size.student_rows, seen.size.student_depths) == (2000, 3000, (2,))
+    assert (seen.size.row_tokens, seen.size.batch_size) == (10, config.training.batch_size)
     assert seen.kind == run_kind(config)
 
 

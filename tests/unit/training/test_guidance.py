@@ -11,7 +11,13 @@ import transformers
 from equipoise.config.training import DistillationConfig
 from equipoise.errors import ConfigError
 from equipoise.training.examples import Examples, take_batch
-from equipoise.training.guidance import Guidance, check_guidance, find_guidance, plan_guidance
+from equipoise.training.guidance import (
+    Guidance,
+    check_guidance,
+    count_passes,
+    find_guidance,
+    plan_guidance,
+)
 from equipoise.training.guide import Guide, hidden_loss, relation_loss
 from equipoise.training.inside import find_projections, is_causal
 from equipoise.training.ragged import Ragged
@@ -98,6 +104,21 @@ def test_layers_are_paired_by_the_map() -> None:
     assert pairs([1, 4]) == ((0, 1), (1, 4))
     with pytest.raises(ConfigError, match="the teacher has 6 layers"):
         pairs([1, 6])
+
+
+def test_the_teacher_goes_over_the_rows_once_for_each_new_layer(tmp_path: Path) -> None:
+    bert(width=8, layers=6).config.save_pretrained(tmp_path)
+    students = [(0, 1, 2), (0, 2, 5), (0, 5)]
+
+    def passes(**changes: Any) -> int:
+        return count_passes(DistillationConfig(**changes), tmp_path, students)
+
+    assert passes() == 0
+    assert passes(hidden_weight=1, states_gib=0) == 0
+    # All are held to the last layer.
+    assert passes(hidden_weight=1, layer_map="last") == 1
+    # To layers 1, 3 and 5, the same again, then to 2 and 5.
+    assert passes(hidden_weight=1, layer_map="uniform") == 2
 
 
 @pytest.mark.parametrize(
