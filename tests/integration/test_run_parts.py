@@ -76,7 +76,11 @@ def test_a_config_without_a_student_is_refused_before_anything_is_trained(
     runs: Any, tiny_run: Callable[..., dict[str, Any]]
 ) -> None:
     file, folder = runs.write("whole.yaml", tiny_run(search={"depths": [2]})), runs.folder / "whole"
-    found = runs.call("run", "-f", str(file), "--out", str(folder), "--until", "distill")
-    assert found.returncode == 2
-    assert "search.depths: the config names no student to distil" in found.stderr.splitlines()[-1]
+    asked = ("run", "-f", str(file), "--out", str(folder), "--until", "distill")
+    dry = runs.call(*asked, "--dry-run")
+    assert not folder.exists()
+    found = runs.call(*asked)
+    for refused in (dry, found):
+        assert refused.returncode == 2
+        assert "search.depths: the config names no student to distil" in refused.stderr.splitlines()[-1]
     assert not (Path(folder) / "teacher").exists()

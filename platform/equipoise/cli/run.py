@@ -52,9 +52,12 @@ def _execute(file: Path, out: str | None, dry_run: bool, as_json: bool, until: P
 
     log_to(default_log_file())
     if dry_run:
+        from equipoise.pipeline.parts import check_part
         from equipoise.pipeline.preflight import check_run
 
-        for sentence in check_run(config, folder).sentences:
+        checked = check_run(config, folder)
+        check_part(config, checked, until.value if until else None)
+        for sentence in checked.sentences:
             typer.echo(sentence)
         typer.echo(f"would write {folder.location}; nothing was trained")
         return

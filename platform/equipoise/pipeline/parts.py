@@ -41,8 +41,7 @@ def _finetune(session: Session, checked: Checked) -> None:
 def _distill(session: Session, checked: Checked) -> None:
     from equipoise.search.trial import train_structure
 
-    family = find_task(session.config.task)
-    first_student(open_space(session.config, checked.base, family.layout, family.model_class))
+    check_part(session.config, checked, "distill")
     context, tables = teacher_stage(session, checked)
     student = first_student(trained_space(session, context, tables))
     folder, _ = train_structure(context, student, session.ledger)
@@ -55,6 +54,17 @@ def _search(session: Session, checked: Checked) -> None:
     search_stage(session, context, tables)
     report(session)
     _say(session, f"{len(session.run.candidates())} candidates are measured")
+
+
+def check_part(config: RunConfig, checked: Checked, part: Part | None) -> None:
+    """Check what a part needs beside a run that can start.
+
+    Raises:
+        ConfigError: a student is asked for, and the config has none.
+    """
+    if part == "distill":
+        family = find_task(config.task)
+        first_student(open_space(config, checked.base, family.layout, family.model_class))
 
 
 def first_student(space: Space) -> Recipe:
