@@ -63,20 +63,21 @@ def print_summary(run: RunFolder, as_json: bool) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDE)
-    console.print(_table(run, wide=console.width >= _WIDE))
-    for line in [*_spared(run.candidates()), *_sentences(summary)]:
+    candidates = run.candidates()
+    if candidates:
+        console.print(_table(run, candidates, wide=console.width >= _WIDE))
+    for line in [*_spared(candidates), *_sentences(summary)]:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _table(run: RunFolder, wide: bool) -> Any:
+def _table(run: RunFolder, candidates: Sequence[Candidate], wide: bool) -> Any:
     from rich.table import Table
 
     frontier = set(run.read("frontier.json")["members"]) if run.has("frontier.json") else set()
     chosen = run.read("choice.json").get("recipe_hash") if run.has("choice.json") else None
-    candidates = sorted(run.candidates(), key=lambda c: c.cost.serving_usd_per_1k)
-    rps = f"{candidates[0].cost.rps:g}" if candidates else "?"
+    candidates = sorted(candidates, key=lambda c: c.cost.serving_usd_per_1k)
     table = Table(
-        title=f"Candidates on validation; $/1k requests at {rps} requests/s",
+        title=f"Candidates on validation; $/1k requests at {candidates[0].cost.rps:g} requests/s",
         title_justify="left",
         box=None,
         padding=(0, 1, 0, 0),
@@ -123,10 +124,13 @@ def _spared(candidates: Sequence[Candidate]) -> list[str]:
 
 def _sentences(summary: dict[str, Any]) -> list[str]:
     choice, served = summary["choice"], summary["served"]
-    found = [
+    counted = (
         f"{summary['candidates']} candidates over {summary['structures']} structures and "
         f"{len(summary['engines'])} engines; {summary['frontier'] or 0} on the frontier, "
-        f"{summary['dominated'] or 0} dominated, {summary['rejected']} rejected",
+        f"{summary['dominated'] or 0} dominated, {summary['rejected']} rejected"
+    )
+    found = [
+        counted if summary["candidates"] else "no candidate is measured yet",
         *([f"warning: {summary['hardware_note']}"] if summary["hardware_note"] else []),
         *([f"warning: {summary['disturbed_note']}"] if summary["disturbed_note"] else []),
         *([f"warning: {summary['memory_note']}"] if summary["memory_note"] else []),
