@@ -88,7 +88,10 @@ class Replay:
         searcher = build_searcher(self.space, Plan(limits, "", anchors=self.space.anchors()), seed)
         for number in range(len(self.measured) * _PROPOSALS):
             point = searcher.suggest(str(number))
-            candidate = self.measured[self.space.recipe(point)]
+            candidate = self.measured.get(self.space.recipe(point))
+            if candidate is None:  # A run at random may never have proposed it.
+                searcher.on_trial_complete(str(number), error=True)
+                continue
             searcher.on_trial_complete(str(number), report_of(candidate, self.search, self.constraints))
             yield candidate
 

@@ -165,6 +165,8 @@ def test_a_trial_computes_them_outside_its_own_placement_group(
     assert found.teacher_states is not None
 
 
+# Ray Train starts for it; with language models and image models the same is part of their own slow tests.
+@pytest.mark.slow
 def test_a_student_learns_from_what_was_kept_without_its_teacher(
     config: Callable[..., RunConfig], teacher: Path, examples: Examples, tmp_path: Path
 ) -> None:
