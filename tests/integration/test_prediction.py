@@ -209,6 +209,10 @@ def test_evaluate_writes_what_it_prints(
     assert record["rows"] == 60
     assert set(record["classes"]["classes"]) <= {"billing", "delivery", "travel"}
     assert record["quality"]["robustness"]["n"] == 60
+    lines = read_lines(sorted((out / "ledger").rglob("*.jsonl")))
+    assert sum(line["billed_cost_usd"] for line in lines if line["component"] == "evaluation") > 0
+    reconciled = runs.call("ledger", "reconcile", str(out))
+    assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr
     told = runs.call(*arguments)
     assert told.returncode == 0
     assert "macro average" in told.stdout

@@ -122,13 +122,14 @@ def test_workers_on_nodes_of_their_own_survive_a_kill(
             config, tiny_bert, examples, len(LABELS), tmp_path / name, tmp_path / f"{name}-scratch"
         )
 
-    train("whole")
+    assert train("whole")["started_step"] == 0
     killed: list[int] = []
     killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "hit-scratch", killed), daemon=True)
     killer.start()
-    train("hit")
+    figures = train("hit")
     killer.join(timeout=5)
     assert len(killed) == 1
+    assert figures["started_step"] >= 20
     whole, hit = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "hit"))
     assert max(float((whole[name] - hit[name]).abs().max()) for name in whole) < 1e-6
     assert list((tmp_path / "hit-scratch").iterdir()) == []
@@ -199,6 +200,7 @@ def test_an_elastic_group_goes_on_without_a_node_that_is_lost(
         cluster.add_node(num_cpus=1)
     assert worked == [3]
     assert len(figures["worker_cpu_s"]) == 2
+    assert figures["started_step"] >= 20
     whole, hit = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "hit"))
     # Two add up in another order than one; over 480 steps of 1e-4 a weight moves by up to 0.05.
     assert max(float((whole[name] - hit[name]).abs().max()) for name in whole) < 2e-3

@@ -187,15 +187,19 @@ def test_a_loss_that_is_not_finite_names_step_rows_and_rate(run: Run, model: Pat
     for file in model.iterdir():
         (base / file.name).write_bytes(file.read_bytes())
     damaged = load_file(base / "model.safetensors")
-    damaged["bert.encoder.layer.0.output.dense.weight"][0, 0] = float("inf")
+    # First met in the fifth batch.
+    damaged["bert.embeddings.word_embeddings.weight"][85, 0] = float("inf")
     save_file(damaged, base / "model.safetensors", metadata={"format": "pt"})
     (found,) = run(tmp_path, [{"folder": str(tmp_path / "run"), "section": {}, "model": str(base)}])
     kind, message = found["fault"]
     assert kind == "TrainingDivergedError"
-    assert "not finite at step 0: rows " in message
+    assert "not finite at step 4: rows " in message
     named = message.partition("rows ")[2].partition(", learning rate")[0].split(", ")
     assert len({int(row) for row in named}) == 8
     assert "\n" not in message
+    # Two steps warm up, of twelve: the fifth is taken at nine tenths.
+    rate = float(message.partition("learning rate ")[2].partition(";")[0])
+    assert rate == pytest.approx(0.9 * 3e-3)
 
 
 def test_a_full_disk_stops_every_rank_and_leaves_the_older_checkpoint_whole(run: Run, tmp_path: Path) -> None:

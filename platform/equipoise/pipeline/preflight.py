@@ -18,7 +18,7 @@ from equipoise.search.space import open_space
 from equipoise.search.warm_start import earlier_recipes, serving_fingerprint
 from equipoise.tasks import find_task
 from equipoise.training.deepspeed_config import build_deepspeed_config, resolve_precision, resolve_workers
-from equipoise.training.feasibility import check_feasible
+from equipoise.training.feasibility import check_feasible, check_recomputation
 from equipoise.training.gguf import describe_conversion
 from equipoise.training.guidance import check_guidance
 from equipoise.training.initial_weights import check_weights
@@ -59,6 +59,7 @@ def check_run(config: RunConfig, run: RunFolder) -> Checked:
             remedy="leave it out",
         )
     base = resolve_pretrained(config.model, task.files)
+    check_recomputation(config.training, base, task.model_class)
     check_guidance(config.distillation, base, task.model_class)
     space = open_space(config, base, task.layout, task.model_class)
     # Of a cluster's serving hardware nothing is known before it is joined: see `check_cluster`.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from equipoise import hardware
 from equipoise.config.training import TrainingConfig
+from equipoise.engines.architectures import find_class, read_config
 from equipoise.errors import ConfigError
 from equipoise.training.deepspeed_overrides import check_overrides
 from equipoise.training.workers import trains_on_gpus, worker_range, worker_resources
@@ -24,6 +26,28 @@ def check_feasible(training: TrainingConfig) -> None:
     _check_precision(training)
     check_overrides(training)
     _check_zero(training)
+
+
+def check_recomputation(training: TrainingConfig, base: Path, model_class: str) -> None:
+    """Refuse gradient checkpointing of a model that cannot compute its activations again.
+
+    Raises:
+        ConfigError: it is asked for, and the model in `base` has none.
+    """
+    if not training.gradient_checkpointing:
+        return
+    import torch
+
+    config = read_config(base)
+    with torch.device("meta"):
+        model = find_class(model_class).from_config(config)
+    if not model.supports_gradient_checkpointing:
+        raise ConfigError(
+            f"a {config.model_type} cannot compute its activations again",
+            where="training.gradient_checkpointing",
+            value=True,
+            remedy="leave it out",
+        )
 
 
 def _check_workers(training: TrainingConfig) -> None:

@@ -148,12 +148,12 @@ def _job(
         on_gpus=trains_on_gpus(training),
         checkpoint_every_steps=training.checkpoint_every_steps,
         checkpoint_every_s=training.checkpoint_every_s,
-        usd_per_hour=_usd_per_hour(config, workers),
+        worker_usd_per_hour=_worker_usd_per_hour(config),
     )
 
 
-def _usd_per_hour(config: RunConfig, workers: int) -> float:
-    """What the workers' cores cost, at the price that the run is billed at."""
-    cores = workers * worker_resources(config.training).get("CPU", 0)
+def _worker_usd_per_hour(config: RunConfig) -> float:
+    """What a worker's cores cost, at the price that the run is billed at."""
+    cores = worker_resources(config.training).get("CPU", 0)
     book = load_prices(config.cost)
     return 3600 * cores * core_second_usd(book, config.cost.training_node or config.cost.node)

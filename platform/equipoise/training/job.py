@@ -18,8 +18,8 @@ from equipoise.training.weight_files import weight_files
 class TrainingJob:
     """Everything that a worker needs beside the examples; plain values only.
 
-    `checkpoints` is the folder that an interrupted training continues from, `usd_per_hour` what all of
-    its workers cost, for the progress.
+    `checkpoints` is the folder that an interrupted training continues from, `worker_usd_per_hour` what
+    each of its workers costs, for the progress.
     """
 
     title: str
@@ -42,7 +42,7 @@ class TrainingJob:
     checkpoint_every_steps: int | None = None
     checkpoint_every_s: float | None = None
     checkpoints: str | None = None
-    usd_per_hour: float | None = None
+    worker_usd_per_hour: float | None = None
 
     def digest(self, examples: Examples) -> str:
         """Names the training: another model, other rows or settings have another.
@@ -50,7 +50,11 @@ class TrainingJob:
         What does not change its result is left out: when it saves, what it costs, how many work on it.
         """
         plain = replace(
-            self, checkpoint_every_steps=None, checkpoint_every_s=None, checkpoints=None, usd_per_hour=None
+            self,
+            checkpoint_every_steps=None,
+            checkpoint_every_s=None,
+            checkpoints=None,
+            worker_usd_per_hour=None,
         )
         values = asdict(plain)
         del values["deepspeed"]["train_micro_batch_size_per_gpu"]

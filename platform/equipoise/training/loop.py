@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from equipoise.errors import EquipoiseError, ModelError, TrainingDivergedError
 from equipoise.observability import progress
+from equipoise.training.batch_norm import kept_statistics
 from equipoise.training.batches import batches_from, worker_share
 from equipoise.training.checkpoints import CheckpointStore, Timetable
 from equipoise.training.deepspeed_config import fit_to_workers
@@ -86,6 +88,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     torch.distributed.all_gather_object(nodes, ray.get_runtime_context().get_node_id())
     figures = loop.position.figures() | {
         "loop_s": loop.position.elapsed_s,
+        "started_step": loop.started_step,
         "settled_rows_per_s": loop.settled_rows_per_s,
         "worker_cpu_s": cpu_s,
         "worker_nodes": nodes,
@@ -153,6 +156,8 @@ class Loop:
             self.guide.teacher.to(self.engine.device, self.dtype)
         self.position = Position() if latest is None else Position(**read_state(self.engine, latest))
         self._middle = (self.position.rows, self.position.elapsed_s)
+        self.started_step = self.position.step
+        self._rate = 0.0
 
     def run(self) -> None:
         """All steps that are left.
@@ -182,8 +187,14 @@ class Loop:
             if asked and at.step < job.total_steps:
                 self._put_checkpoint()
             if self.rank == 0:
-                figures: dict[str, Any] = at.figures(job.usd_per_hour)
+                figures: dict[str, Any] = at.figures(self.usd_per_hour)
                 progress.tell(job.title, at.step, job.total_steps, **figures)
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """What this group's cores cost; an elastic one may have fewer workers than it asked for."""
+        each = self.job.worker_usd_per_hour
+        return None if each is None else each * self.workers
 
     @property
     def settled_rows_per_s(self) -> float:
@@ -198,13 +209,16 @@ class Loop:
         # Seeded by step, so that a resumed training drops out what an uninterrupted one does.
         torch.manual_seed(np.random.SeedSequence([self.job.seed, step, self.rank]).generate_state(1)[0])
         parts = self.engine.gradient_accumulation_steps()
+        self._rate = float(self.engine.get_lr()[0])
         total, right = 0.0, 0.0
         for part in range(parts):
             share = worker_share(
                 batch, self.rank + part * self.workers, self.workers * parts, self.examples.places
             )
             taken = take_batch(self.examples, share[0], self.engine.device, self.dtype)
-            outputs = self.engine(**taken.inputs, **(self.guide.options if self.guide else {}))
+            # At weight 0 it is another worker's row.
+            with contextlib.nullcontext() if share[1] else kept_statistics(self.engine.module):
+                outputs = self.engine(**taken.inputs, **(self.guide.options if self.guide else {}))
             loss = compute_loss(outputs.logits, taken, self.job.objective)
             if self.guide is not None:
                 loss = loss + self.guide.loss(taken.inputs, outputs, taken.mask, taken.teacher_states)
@@ -212,7 +226,6 @@ class Loop:
             self.engine.backward(loss)
             self._apply(step, batch)
             total += float(loss.detach()) / parts
-            # At weight 0 it is another worker's row, and counted there.
             right += float(count_right(outputs.logits, taken.targets)) if share[1] else 0.0
         return total, right
 
@@ -232,8 +245,7 @@ class Loop:
             f" and {len(batch) - 16} more" if len(batch) > 16 else ""
         )
         return TrainingDivergedError(
-            f"the loss is not finite at step {step}: rows {rows}, "
-            f"learning rate {self.engine.get_lr()[0]:.2e}",
+            f"the loss is not finite at step {step}: rows {rows}, learning rate {self._rate:.2e}",
             where=self.job.title,
             remedy="lower training.learning_rate, or use precision fp32",
         )

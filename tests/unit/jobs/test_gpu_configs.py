@@ -26,7 +26,8 @@ def resolve(repository: Path, name: str) -> tuple[RunConfig, dict[str, Any], dic
 
 
 def test_a_language_model_of_7b_is_sharded_whole(repository: Path) -> None:
-    _, built, scaling = resolve(repository, "gpu-llm-zero3")
+    config, built, scaling = resolve(repository, "gpu-llm-zero3")
+    assert config.training.gradient_checkpointing
     zero = built["zero_optimization"]
     assert zero == {"stage": 3, "overlap_comm": True, "contiguous_gradients": True}
     assert (built["train_micro_batch_size_per_gpu"], built["gradient_accumulation_steps"]) == (2, 4)
@@ -42,16 +43,19 @@ def test_bert_large_takes_two_to_four_gpus(repository: Path) -> None:
     config, built, scaling = resolve(repository, "gpu-bert-large-zero2")
     assert built["zero_optimization"] == {"stage": 2}
     assert built["bf16"]["enabled"]
-    assert scaling["num_workers"] == (2, 4)
+    assert (scaling["num_workers"], scaling["use_gpu"]) == ((2, 4), True)
+    assert scaling["accelerator_type"] == "A10G"
     # Sixteen heads of 64 are BERT-large's.
     assert 1024 % config.distillation.relation_heads == 0
 
 
 def test_vit_trains_in_fp16_with_a_loss_scale_that_adapts(repository: Path) -> None:
-    _, built, scaling = resolve(repository, "gpu-vit")
+    config, built, scaling = resolve(repository, "gpu-vit")
+    assert config.training.gradient_checkpointing
+    assert built["zero_optimization"]["stage"] == 1
     assert built["fp16"] == {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}
     assert built["bf16"] == {"enabled": False}
-    assert scaling["num_workers"] == 4
+    assert (scaling["num_workers"], scaling["accelerator_type"]) == (4, "T4")
 
 
 @pytest.mark.parametrize("name", ["gpu-llm-zero3", "gpu-bert-large-zero2", "gpu-vit"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from equipoise.training.batch_norm import WideBatchNorm2d, widen_batch_norms
+from equipoise.training.batch_norm import WideBatchNorm2d, kept_statistics, widen_batch_norms
 
 
 @pytest.fixture
@@ -44,3 +44,16 @@ def test_in_bf16_the_running_statistics_stay_exact(pair: tuple[nn.Module, nn.Mod
     torch.testing.assert_close(wide[1].running_mean, plain[1].running_mean, rtol=0.02, atol=0.005)
     torch.testing.assert_close(wide[1].running_var, plain[1].running_var, rtol=0.02, atol=0.005)
     out.sum().backward()
+
+
+def test_rows_that_do_not_count_leave_the_statistics_alone(pair: tuple[nn.Module, nn.Module]) -> None:
+    for network in pair:
+        network(torch.randn(4, 1, 9, 9))
+        before = copy.deepcopy(network.state_dict())
+        with kept_statistics(network):
+            (network(torch.randn(4, 1, 9, 9) + 3).sum() * 0).backward()
+        assert all(module.training for module in network.modules())
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(value, before[name])
+        network(torch.randn(4, 1, 9, 9) + 3)
+        assert not torch.equal(network.state_dict()["1.running_mean"], before["1.running_mean"])

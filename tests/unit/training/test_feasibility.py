@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import BertConfig, ResNetConfig
 
 from equipoise import hardware
 from equipoise.config.training import TrainingConfig
 from equipoise.errors import ConfigError
 from equipoise.training.deepspeed_config import build_deepspeed_config
-from equipoise.training.feasibility import check_feasible
+from equipoise.training.feasibility import check_feasible, check_recomputation
 from equipoise.training.workers import scaling_options, worker_range, worker_resources
 
 
@@ -209,3 +211,16 @@ def test_an_override_turns_no_second_precision_on() -> None:
         built = build_deepspeed_config(changed, workers=1, total_steps=10, learning_rate=1e-4)
         assert built["bf16"] == {"enabled": precision == "bf16", "immediate_grad_update": False}
         assert "fp16" not in built
+
+
+def test_a_model_that_cannot_recompute_is_refused(tmp_path: Path) -> None:
+    resnet, bert = tmp_path / "resnet", tmp_path / "bert"
+    ResNetConfig().save_pretrained(resnet)
+    BertConfig(num_hidden_layers=1).save_pretrained(bert)
+    asked = TrainingConfig(gradient_checkpointing=True)
+
+    check_recomputation(asked, bert, "AutoModelForSequenceClassification")
+    check_recomputation(TrainingConfig(), resnet, "AutoModelForImageClassification")
+    with pytest.raises(ConfigError, match="a resnet cannot compute its activations again") as caught:
+        check_recomputation(asked, resnet, "AutoModelForImageClassification")
+    assert caught.value.where == "training.gradient_checkpointing"
