@@ -1,6 +1,8 @@
 """The sampler against random search, replayed over a stored table of recipes that were really measured.
 
-`python -m benchmarks.replay RUN` writes the table from a finished search; `benchmarks.frontier` replays it.
+`equipoise run -f benchmarks/measured_recipes.yaml --until search` measures a whole space;
+`python -m benchmarks.replay runs/measured-recipes` writes the table from it, or from another finished search;
+`benchmarks.frontier` replays it.
 """
 
 from __future__ import annotations

@@ -41,11 +41,7 @@ def test_without_kuberay_the_install_stops_with_one_sentence(
 IMPOSSIBLE = [
     ("run", 'storage.kind="s3"', "run.enabled: a run folder has to be on a volume"),
     ("gpu", 'kueue.queue="q"', "kueue.queue: Kueue admits no cluster that scales by itself"),
-    (
-        "run",
-        "run.enabled=false",
-        "kueue.queue: research has nothing to queue; set jobs.enabled or",
-    ),
+    ("run", "run.enabled=false", "kueue.queue: research has nothing to queue; set jobs.enabled or"),
     ("run", 'kueue.queue=""', "kueue.priorityClass: batch has no effect without a queue; name one in"),
     ("gpu", 'gcsFaultTolerance.redis.address=""', "gcsFaultTolerance.redis.address: is empty"),
     ("run", 'gcsFaultTolerance.backend="rocksdb"', "gcsFaultTolerance.backend: rocksdb has no effect"),

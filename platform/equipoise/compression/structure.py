@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from equipoise import storage
-from equipoise.engines.architectures import find_class, read_config
+from equipoise.engines.architectures import build_without_weights, read_config
 from equipoise.errors import ConfigError, ModelError
 from equipoise.runs import Recipe
 
@@ -55,15 +55,12 @@ def check_stack(folder: Path, model_class: str) -> None:
     Raises:
         ModelError: students of fewer layers cannot be made of it.
     """
-    import torch
-
     from equipoise.engines.narrowing import find_stack
 
     config = read_config(folder)
     if hasattr(config, "depths"):
         return
-    with torch.device("meta"):
-        model = find_class(model_class).from_config(config)
+    model = build_without_weights(config, model_class)
     try:
         find_stack(model)
     except ModelError as error:

@@ -156,13 +156,12 @@ def scaled_seconds(size: RunSize, run: SeenRun) -> dict[str, float]:
     """
     was = run.size
     longer = _row_cost(size) / _row_cost(was) if size.row_tokens and was.row_tokens else 1.0
-    row_s = longer * max(run.seconds["teacher"] - run.start_s, 0.0) / was.teacher_rows
-    teacher = run.start_s + row_s * size.teacher_rows
+    row_s = max(run.seconds["teacher"] - run.start_s, 0.0) / was.teacher_rows
     return {
-        "teacher": teacher,
+        "teacher": run.start_s + longer * size.teacher_rows * row_s,
         "outputs": longer * size.output_rows * run.seconds["outputs"] / was.output_rows,
         "students": len(size.student_depths) * run.student_start_s
-        + sum(size.student_depths) * size.student_rows * _layer_row_s(run, row_s, longer),
+        + longer * sum(size.student_depths) * size.student_rows * _layer_row_s(run, row_s),
         "candidates": size.candidates * _candidate_s(size, run),
         "rest": run.seconds["rest"],
     }
@@ -180,19 +179,14 @@ def _row_cost(size: RunSize) -> float:
     return size.row_tokens + _STEP_TOKENS / size.batch_size
 
 
-def _layer_row_s(run: SeenRun, row_s: float, longer: float) -> float:
-    """Seconds of one layer on one row of a distillation.
-
-    Args:
-        row_s: of the teacher's training on a row.
-        longer: cost of a row over that of one that was seen.
-    """
+def _layer_row_s(run: SeenRun, row_s: float) -> float:
+    """Seconds of one layer on one row of a distillation; `row_s` is the teacher's on a row."""
     was = run.size
     layers = sum(was.student_depths)
     if not layers:
         return row_s / was.teacher_depth
     looped = run.seconds["students"] - len(was.student_depths) * run.student_start_s
-    return longer * max(looped, 0.0) / (layers * was.student_rows)
+    return max(looped, 0.0) / (layers * was.student_rows)
 
 
 def _spread(scaled: Sequence[dict[str, float]], errors: Sequence[float], timed: bool) -> float:

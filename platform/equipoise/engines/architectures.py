@@ -26,6 +26,14 @@ def read_config(folder: Path | str, **options: Any) -> Any:
     return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **options)
 
 
+def build_without_weights(config: Any, model_class: str) -> Any:
+    """A model of a config whose parameters have shapes alone; of any size in no time."""
+    import torch
+
+    with torch.device("meta"):
+        return find_class(model_class).from_config(config)
+
+
 @cache
 def _own_classes() -> dict[str, Any]:
     """Our own models by name, made known to the Auto classes of transformers."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from equipoise.compression.channel_widths import ChannelWidths, read_channels
 from equipoise.compression.structure import read_layers
-from equipoise.engines.architectures import find_class, read_config
+from equipoise.engines.architectures import build_without_weights, read_config
 from equipoise.engines.widths import Widths
 from equipoise.errors import ConfigError, ModelError
 
@@ -82,14 +82,11 @@ def read_shape(folder: Path, model_class: str, *, widths: bool) -> Shape:
     depth, required = read_layers(folder)
     if not widths:
         return Shape(depth, required, folder=folder)
-    import torch
-
     from equipoise.engines.narrowing import find_parts, read_widths
 
     config = read_config(folder)
     kind, channels = config.model_type, read_channels(config)
-    with torch.device("meta"):
-        model = find_class(model_class).from_config(config)
+    model = build_without_weights(config, model_class)
     try:
         head_size = find_parts(model)[0].head_size
         return Shape(depth, required, read_widths(model), head_size, folder, channels, kind)

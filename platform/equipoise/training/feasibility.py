@@ -1,4 +1,4 @@
-"""What a training section asks of the hardware and cannot have, found before any worker starts."""
+"""What a training section asks of hardware or model and cannot have, found before any worker starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from equipoise import hardware
 from equipoise.config.training import TrainingConfig
-from equipoise.engines.architectures import find_class, read_config
+from equipoise.engines.architectures import build_without_weights, read_config
 from equipoise.errors import ConfigError
 from equipoise.training.deepspeed_overrides import check_overrides
 from equipoise.training.workers import trains_on_gpus, worker_range, worker_resources
@@ -36,12 +36,8 @@ def check_recomputation(training: TrainingConfig, base: Path, model_class: str) 
     """
     if not training.gradient_checkpointing:
         return
-    import torch
-
     config = read_config(base)
-    with torch.device("meta"):
-        model = find_class(model_class).from_config(config)
-    if not model.supports_gradient_checkpointing:
+    if not build_without_weights(config, model_class).supports_gradient_checkpointing:
         raise ConfigError(
             f"a {config.model_type} cannot compute its activations again",
             where="training.gradient_checkpointing",

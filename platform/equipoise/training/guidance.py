@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.config.training import DistillationConfig
-from equipoise.engines.architectures import find_class, read_config
+from equipoise.engines.architectures import build_without_weights, read_config
 from equipoise.errors import ConfigError
 from equipoise.training.inside import find_projections, inside_names
 
@@ -122,12 +122,8 @@ def check_guidance(settings: DistillationConfig, folder: Path, model_class: str)
     """
     if not settings.relation_weight:
         return
-    import torch
-
     config = read_config(folder)
-    with torch.device("meta"):
-        model = find_class(model_class).from_config(config)
-    found = find_projections(model)
+    found = find_projections(build_without_weights(config, model_class))
     if not found:
         raise ConfigError(
             f"a {config.model_type} has no attention to take relations from",

@@ -72,6 +72,23 @@ def test_a_finished_run_tells_what_it_took(finished: RunFolder, config: RunConfi
     assert seen.kind == run_kind(config)
 
 
+def test_what_a_teacher_computed_for_guided_students_is_among_its_outputs(
+    finished: RunFolder, config: RunConfig
+) -> None:
+    with LedgerWriter(finished, config, "trial") as ledger:
+        ledger.add(
+            ledger.usage(
+                "search", 20.0, 24.0, cores=1, used_core_seconds=4.0, detail="states",
+                resource_type="task", resource_id="teacher/states/0",
+            )
+        )  # fmt: skip
+    seen = observe(finished)
+
+    assert seen is not None
+    # Four core-seconds are two seconds of both cores.
+    assert (seen.seconds["outputs"], seen.seconds["rest"]) == (7, 63)
+
+
 def test_runs_beside_and_runs_remembered_are_found_once(finished: RunFolder, config: RunConfig) -> None:
     beside = str(Path(finished.location).parent / "next")
     assert [seen.run for seen in find_seen(config, beside)] == [finished.location]
